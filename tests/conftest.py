@@ -1,0 +1,8 @@
+"""No window, no sound and one thread, whatever the machine; set before anything is imported."""
+
+import os
+
+os.environ["SDL_VIDEODRIVER"] = "dummy"
+os.environ["SDL_AUDIODRIVER"] = "dummy"
+os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's threads: figures repeat, and two cores suffice
