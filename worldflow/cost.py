@@ -1,0 +1,41 @@
+"""What a step costs, and what the machine could do."""
+
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from worldflow.model import WorldModel
+
+
+def gflop_per_frame(model: WorldModel) -> float:
+    """GFLOP of one streamed step with reward and termination; a multiply-add counts as 2."""
+    device = model.reward_support.device
+    frame = torch.zeros((1, model.size, model.size, 3), dtype=torch.uint8, device=device)
+    state = model.first_state(frame)
+    action = torch.zeros(1, dtype=torch.int64, device=device)
+    noise = torch.zeros((1, model.noise_size), device=device)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.step(state, action, noise, torch.ones(1, device=device))
+    return float(counter.get_total_flops()) / 1e9
+
+
+def peak_gflops(device: str, dtype: torch.dtype) -> float:
+    """GFLOP/s of a large matrix product, the best of a few: what this machine reaches."""
+    size = 8192 if device.startswith("cuda") else 2048
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(5):
+        began = time.perf_counter()
+        a @ a
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best / 1e9
+
+
+def device_name(device: str) -> str:
+    """What a person would call it: "NVIDIA H200", "CPU, 2 threads"."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,275 @@
+"""The density of the next frame: a Gaussian base, and the multiscale flow on top of it.
+
+A density is an `nn.Module` with three methods, all exact, given the `Conditions` of a step:
+
+    log_prob(y, given) -> (N,)
+    decode(noise, given, temperature) -> y
+    encode(y, given, generator) -> noise
+
+`y` is `(N, 3, H, W)`, `noise` `(N, noise_size)`; each row of noise is N(0, I). Likelihoods are
+in nats, in float32.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldflow import haar, mixture
+from worldflow.mixture import Mixture
+from worldflow.trunk import Features, zeroed
+
+LEVELS = 3  # 64 -> 32 -> 16 -> 8: at 8x8 one bright pixel still stands 4 sigma out of the noise
+SCALE_FLOOR = 0.9  # of sigma: no density is narrower, so none is unbounded
+
+
+class Conditions(NamedTuple):
+    """What a density may know of the next frame."""
+
+    features: Features
+    mean: Tensor  # (N, 3, H, W), the base's mean, float32
+    log_scale: Tensor  # (N, 3, H, W), the base's log standard deviation, float32
+
+
+class GaussianBase(nn.Module):
+    """Features -> mean and scale of a diagonal Gaussian: a residual on the last frame."""
+
+    def __init__(self, channels: int, sigma: float) -> None:
+        super().__init__()
+        self.floor = math.log(SCALE_FLOOR * sigma)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.out = zeroed(nn.Conv2d(channels, 24, 1))
+        # A scale of about 2 sigma to begin with, so that no change is a catastrophe.
+        self.out.bias = nn.Parameter(torch.tensor([0.0, -1.0]).repeat_interleave(12))
+
+    def forward(self, features: Features, last_frame: Tensor) -> Conditions:
+        """`last_frame` `(N, 3, H, W)` in [-1, 1]."""
+        raw = self.out(F.silu(self.conv(features.fine))).float()
+        residual, spread = F.pixel_shuffle(raw, 2).chunk(2, dim=1)
+        log_scale = self.floor * (1 - torch.sigmoid(spread))  # within [floor, 0]
+        return Conditions(features, last_frame + residual, log_scale)
+
+
+def gaussian_log_prob(y: Tensor, given: Conditions) -> Tensor:
+    """The log-density of `y` under the base alone `(N,)`, nats."""
+    z = (y - given.mean) * torch.exp(-given.log_scale)
+    log_prob = -0.5 * z.square() - given.log_scale - 0.5 * math.log(2 * math.pi)
+    return log_prob.sum(dim=(1, 2, 3))
+
+
+class MixtureHead(nn.Module):
+    """The last layer of a conditioner: parameters of a mixture, centred where it is told.
+
+    Starts on a ladder of scales from sigma up to `reach`, the range of a coefficient, the
+    narrow ones likeliest: heavy-tailed and safe from the first step.
+    """
+
+    def __init__(
+        self, channels: int, size: int, components: int, sigma: float, reach: float
+    ) -> None:
+        super().__init__()
+        self.components, self.size = components, size
+        self.floor = math.log(SCALE_FLOOR * sigma)
+        ladder = torch.linspace(math.log(sigma), math.log(reach), components)
+        self.register_buffer("ladder", ladder, persistent=False)
+        self.out = zeroed(nn.Conv2d(channels, components * (1 + 2 * size), 1))
+        logits = -torch.arange(components, dtype=torch.float32)
+        above = (ladder - self.floor).repeat_interleave(size)
+        spread = above + torch.log(-torch.expm1(-above))  # the inverse of softplus
+        self.out.bias = nn.Parameter(torch.cat((logits, torch.zeros_like(spread), spread)))
+
+    def forward(self, hidden: Tensor, centre: Tensor) -> Mixture:
+        """`hidden` `(N, C, h, w)`, `centre` `(N, d, h, w)`."""
+        raw = self.out(hidden).float()
+        n, _, h, w = raw.shape
+        k, d = self.components, self.size
+        logits, shift, spread = raw.split((k, k * d, k * d), dim=1)
+        # A component moves in units of its own rung, so that one step of the optimiser
+        # means as much to the far ones as to the near.
+        ladder: Tensor = self.ladder  # type: ignore[assignment]
+        reach = torch.exp(ladder)[None, :, None, None, None]
+        mean = centre[:, None] + shift.view(n, k, d, h, w) * reach
+        log_scale = self.floor + F.softplus(spread.view(n, k, d, h, w))
+        return Mixture(mixture.floored_log_weights(logits), mean, log_scale)
+
+
+class CoarseStep(nn.Module):
+    """Draws the 8x8 picture in four interleaved groups of cells, each seeing those before.
+
+    Neighbours are never drawn together, so that two possible places of one object can see
+    each other; a mixture for each cell, so that independent choices stay independent.
+    """
+
+    GROUPS = ((0, 0), (1, 1), (0, 1), (1, 0))  # offsets of a 2x2 interleaving
+
+    def __init__(self, features: int, hidden: int, components: int, sigma: float) -> None:
+        super().__init__()
+        self.sigma = sigma
+        self.from_features = nn.Conv2d(features + 3, hidden, 1)
+        self.from_drawn = nn.Conv2d(5, hidden, 3, padding=1)
+        self.conv1 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.head = MixtureHead(hidden, 3, components, sigma, reach=2.0**LEVELS)
+
+    def _group(self, index: int, drawn: Tensor, context: Tensor, centre: Tensor) -> Mixture:
+        """The mixtures of group `index`, given `drawn` (only the groups before it count)."""
+        n, _, height, width = drawn.shape
+        # 0/1 masks of the cells drawn before and of the cells to draw now
+        masks = drawn.new_zeros(1, 2, height, width)
+        for y, x in self.GROUPS[:index]:
+            masks[:, 0, y::2, x::2] = 1
+        masks[:, 1, self.GROUPS[index][0] :: 2, self.GROUPS[index][1] :: 2] = 1
+        surprise = torch.asinh((drawn - centre) / self.sigma) * masks[:, :1]
+        seen = torch.cat((surprise, masks.expand(n, -1, -1, -1)), dim=1)
+        h = F.silu(context + self.from_drawn(seen))
+        h = F.silu(self.conv2(F.silu(self.conv1(h))))
+        mixtures: Mixture = self.head(self.cells(h, index), self.cells(centre, index))
+        return mixtures
+
+    def cells(self, values: Tensor, index: int) -> Tensor:
+        """Group `index` of a grid `(..., h, w)` -> `(..., h/2, w/2)`."""
+        y, x = self.GROUPS[index]
+        return values[..., y::2, x::2]
+
+    def _context(self, features: Tensor, centre: Tensor) -> Tensor:
+        return self.from_features(torch.cat((features, centre), dim=1))  # type: ignore[no-any-return]
+
+    def log_prob(self, value: Tensor, features: Tensor, centre: Tensor) -> Tensor:
+        context = self._context(features, centre)
+        total = value.new_zeros(len(value))
+        for index in range(len(self.GROUPS)):
+            cells = self._group(index, value, context, centre)
+            total = total + mixture.log_prob(cells, self.cells(value, index))
+        return total
+
+    def decode(
+        self, eps: Tensor, selector: Tensor, features: Tensor, centre: Tensor, temperature: Tensor
+    ) -> Tensor:
+        context = self._context(features, centre)
+        drawn = torch.zeros_like(centre)
+        for index, (y, x) in enumerate(self.GROUPS):
+            value = mixture.decode(
+                self._group(index, drawn, context, centre),
+                self.cells(eps, index),
+                self.cells(selector, index),
+                temperature,
+                self.sigma,
+            )
+            drawn = drawn.clone()
+            drawn[:, :, y::2, x::2] = value
+        return drawn
+
+    def encode(
+        self, value: Tensor, features: Tensor, centre: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        context = self._context(features, centre)
+        eps, selector = torch.zeros_like(value), torch.zeros_like(value[:, 0])
+        for index, (y, x) in enumerate(self.GROUPS):
+            cells = self._group(index, value, context, centre)
+            part = mixture.encode(cells, self.cells(value, index), generator)
+            eps[:, :, y::2, x::2], selector[:, y::2, x::2] = part
+        return eps, selector
+
+
+class DetailStep(nn.Module):
+    """The mixture of one scale's details: all cells at once, three bands of a cell together."""
+
+    def __init__(
+        self, features: int, hidden: int, components: int, sigma: float, reach: float
+    ) -> None:
+        super().__init__()
+        self.sigma = sigma
+        self.conv1 = nn.Conv2d(features + 15, hidden, 3, padding=1)
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.head = MixtureHead(hidden, 9, components, sigma, reach)
+
+    def forward(
+        self, features: Tensor, coarser: Tensor, coarser_mean: Tensor, detail_mean: Tensor
+    ) -> Mixture:
+        """All on the grid of the coarser picture; `coarser` `(N, 3, h, w)` is drawn already."""
+        surprise = torch.asinh((coarser - coarser_mean) / self.sigma)
+        h = torch.cat((features, surprise, coarser_mean, detail_mean), dim=1)
+        h = F.silu(self.conv2(F.silu(self.conv1(h))))
+        mixtures: Mixture = self.head(h, detail_mean)
+        return mixtures
+
+
+class MultiscaleFlow(nn.Module):
+    """An orthonormal Haar pyramid drawn coarse to fine (DESIGN: model, 4).
+
+    Ancestors: parallel multiscale autoregression (arXiv 1703.03664), Wavelet Flow
+    (2010.13821), mixture CDFs (Flow++, 1902.00275).
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        features: tuple[int, int, int],
+        hidden: int,
+        components: int,
+        sigma: float,
+    ) -> None:
+        super().__init__()
+        fine, middle, coarse = features
+        self.sigma = sigma
+        self.coarse = CoarseStep(coarse, 2 * hidden, components, sigma)
+        self.details = nn.ModuleList(
+            DetailStep(channels, hidden, components, sigma, reach=2.0**level)
+            for channels, level in ((coarse, 3), (middle, 2), (fine, 1))
+        )
+        self.grids = [size // 2**level for level in (LEVELS, LEVELS, 2, 1)]  # of each site map
+        self.depths = [3, 9, 9, 9]  # coefficients of a site
+        self.eps_size = 3 * size * size
+        self.noise_size = self.eps_size + sum(grid * grid for grid in self.grids)
+
+    def log_prob(self, y: Tensor, given: Conditions) -> Tensor:
+        coarse, details = haar.pyramid(y, LEVELS)
+        picture_mean, detail_means = haar.pyramid(given.mean.detach(), LEVELS)
+        total = self.coarse.log_prob(coarse, given.features.coarse, picture_mean)
+        picture = coarse
+        for i, step in enumerate(self.details):
+            scale = given.features[2 - i]
+            total = total + mixture.log_prob(
+                step(scale, picture, picture_mean, detail_means[i]), details[i]
+            )
+            picture = haar.synthesise(picture, details[i])
+            picture_mean = haar.synthesise(picture_mean, detail_means[i])
+        return total
+
+    def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
+        (coarse_eps, *detail_eps), (coarse_pick, *detail_picks) = self.split_noise(noise)
+        picture_mean, detail_means = haar.pyramid(given.mean, LEVELS)
+        picture = self.coarse.decode(
+            coarse_eps, coarse_pick, given.features.coarse, picture_mean, temperature
+        )
+        for i, step in enumerate(self.details):
+            parts = step(given.features[2 - i], picture, picture_mean, detail_means[i])
+            detail = mixture.decode(parts, detail_eps[i], detail_picks[i], temperature, self.sigma)
+            picture = haar.synthesise(picture, detail)
+            picture_mean = haar.synthesise(picture_mean, detail_means[i])
+        return picture
+
+    def encode(self, y: Tensor, given: Conditions, generator: torch.Generator | None) -> Tensor:
+        picture, details = haar.pyramid(y, LEVELS)
+        picture_mean, detail_means = haar.pyramid(given.mean, LEVELS)
+        parts = [self.coarse.encode(picture, given.features.coarse, picture_mean, generator)]
+        for i, step in enumerate(self.details):
+            sites = step(given.features[2 - i], picture, picture_mean, detail_means[i])
+            parts.append(mixture.encode(sites, details[i], generator))
+            picture = haar.synthesise(picture, details[i])
+            picture_mean = haar.synthesise(picture_mean, detail_means[i])
+        eps = [eps.flatten(1) for eps, _ in parts]
+        return torch.cat(eps + [selector.flatten(1) for _, selector in parts], dim=1)
+
+    def split_noise(self, noise: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """`(N, noise_size)` -> eps `(N, d, h, w)` and selector `(N, h, w)` of each step."""
+        eps_sizes = [d * g * g for d, g in zip(self.depths, self.grids, strict=True)]
+        pieces = noise.split(eps_sizes + [g * g for g in self.grids], dim=1)
+        steps = range(len(self.grids))
+        eps = [pieces[i].view(-1, self.depths[i], self.grids[i], self.grids[i]) for i in steps]
+        return eps, [
+            pieces[len(self.grids) + i].view(-1, self.grids[i], self.grids[i]) for i in steps
+        ]

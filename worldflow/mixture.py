@@ -1,0 +1,96 @@
+"""Mixtures of diagonal Gaussians at many sites, as one step of a normalizing flow.
+
+At each site (h, w) a vector of d coefficients has the density of K components. As a
+density it is the logsumexp; as a sampler it is a closed-form function of noise: a
+*selector* picks the component, `eps` places the vector within it. A mixture's conditional
+CDFs make it a triangular monotone map (Flow++, arXiv 1902.00275, section 3.1); selector and
+`eps` are the form of the same density that is stable in float32.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+WEIGHT_FLOOR = 1e-4  # no component's interval of selectors is ever empty in float32
+SELECTOR_MARGIN = 0.02  # of an interval's width: encode stays off its ends, so decode finds it
+
+
+class Mixture(NamedTuple):
+    """K components at each site; float32."""
+
+    log_weights: Tensor  # (N, K, h, w), normalised, each >= log(WEIGHT_FLOOR)
+    mean: Tensor  # (N, K, d, h, w)
+    log_scale: Tensor  # (N, K, d, h, w)
+
+
+def floored_log_weights(logits: Tensor) -> Tensor:
+    """Log-softmax over dim 1 with every weight >= WEIGHT_FLOOR."""
+    components = logits.shape[1]
+    weights = torch.softmax(logits, dim=1)
+    return torch.log(weights * (1 - components * WEIGHT_FLOOR) + WEIGHT_FLOOR)
+
+
+def component_log_prob(mixture: Mixture, value: Tensor) -> Tensor:
+    """Joint log-density of component and `value` `(N, d, h, w)` -> `(N, K, h, w)`, nats."""
+    z = (value[:, None] - mixture.mean) * torch.exp(-mixture.log_scale)
+    inside = -0.5 * z.square() - mixture.log_scale
+    constant = 0.5 * math.log(2 * math.pi) * value.shape[1]
+    return mixture.log_weights + inside.sum(dim=2) - constant
+
+
+def log_prob(mixture: Mixture, value: Tensor) -> Tensor:
+    """Log-density of `value` `(N, d, h, w)`, summed over sites -> `(N,)`, nats."""
+    return torch.logsumexp(component_log_prob(mixture, value), dim=1).sum(dim=(1, 2))
+
+
+def decode(
+    mixture: Mixture, eps: Tensor, selector: Tensor, temperature: Tensor, noise_floor: float
+) -> Tensor:
+    """Noise -> value: `eps` `(N, d, h, w)`, `selector` `(N, h, w)` -> `(N, d, h, w)`.
+
+    `temperature` `(N,)` divides the logits and multiplies the noise within a component,
+    which never falls below `noise_floor` (the noise that a denoiser expects) unless the
+    component itself is narrower.
+    """
+    heat = temperature[:, None, None, None].clamp(min=1e-3)
+    weights = torch.softmax(mixture.log_weights / heat, dim=1)
+    below = torch.cumsum(weights, dim=1)[:, :-1]
+    index = (below <= standard_normal_cdf(selector)[:, None]).sum(dim=1)  # (N, h, w)
+    mean, log_scale = _component(mixture.mean, index), _component(mixture.log_scale, index)
+    scale = torch.exp(log_scale)
+    return mean + eps * torch.maximum(scale * heat, scale.clamp(max=noise_floor))
+
+
+def encode(
+    mixture: Mixture, value: Tensor, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Value -> one noise that decodes to it at temperature 1: `eps`, `selector`.
+
+    The component is drawn from its posterior and the selector uniformly inside that
+    component's interval, so that noise of a value drawn from the mixture is N(0, 1). The
+    map is therefore not unique; `generator` fixes it.
+    """
+    posterior = torch.softmax(component_log_prob(mixture, value), dim=1)
+    draw, place = torch.rand((2, *value[:, 0].shape), generator=generator, device=value.device)
+    index = (torch.cumsum(posterior, dim=1)[:, :-1] <= draw[:, None]).sum(dim=1)
+    eps = (value - _component(mixture.mean, index)) * torch.exp(
+        -_component(mixture.log_scale, index)
+    )
+    weights = torch.softmax(mixture.log_weights, dim=1)  # as decode computes them
+    upper = torch.cumsum(weights, dim=1).gather(1, index[:, None])[:, 0]
+    width = weights.gather(1, index[:, None])[:, 0]
+    inside = SELECTOR_MARGIN + (1 - 2 * SELECTOR_MARGIN) * place
+    return eps, torch.special.ndtri((upper - width * inside).clamp(1e-7, 1 - 1e-7))
+
+
+def standard_normal_cdf(z: Tensor) -> Tensor:
+    """Phi(z), by erf alone, so that every engine computes it alike."""
+    return 0.5 * (1 + torch.erf(z * math.sqrt(0.5)))
+
+
+def _component(values: Tensor, index: Tensor) -> Tensor:
+    """`(N, K, d, h, w)` at `index` `(N, h, w)` -> `(N, d, h, w)`."""
+    n, _, d, h, w = values.shape
+    return values.gather(1, index[:, None, None].expand(n, 1, d, h, w))[:, 0]

@@ -1,0 +1,189 @@
+"""The world model, whole: trunk -> base -> flow -> denoiser, reward and termination."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldflow.flow import Conditions, GaussianBase, MultiscaleFlow, gaussian_log_prob
+from worldflow.mixture import standard_normal_cdf
+from worldflow.trunk import CausalTrunk, zeroed
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a world model; presets in `conf/model/`."""
+
+    channels: tuple[int, int, int]  # of the trunk at 1/2, 1/4 and 1/8 of the frame's size
+    blocks: tuple[int, int, int]  # residual blocks on each side of the U-Net at those sizes
+    hidden: int  # width of the flow's conditioners
+    components: int = 8  # of every mixture
+    heads: int = 4  # of the attentions
+    history: int = 4  # L, frames that the trunk sees directly
+    window: int = 32  # W, frames that its temporal attention reaches
+    sigma: float = 0.05  # noise on the modelled frame, on the [-1, 1] range
+
+
+class Outcome(NamedTuple):
+    """What follows a step, read off the drawn frame."""
+
+    frame: Tensor  # (N, 3, H, W), the denoised frame, unbounded
+    reward_logits: Tensor  # (N, R)
+    termination_logit: Tensor  # (N,)
+
+
+class StreamState(NamedTuple):
+    """The streaming state of N rows; of fixed size."""
+
+    frames: Tensor  # (N, L, H, W, 3) uint8, newest last
+    actions: Tensor  # (N, L-1) int64, the actions taken before the newest frame
+    memory: Tensor  # (N, W-1, 2, C, cells) float32, the temporal attention's
+    steps: Tensor  # (N,) int64, steps seen
+
+
+class WorldModel(nn.Module):
+    """`log p(next frame | frames, actions so far)`, exact, and a sampler in one pass."""
+
+    reward_support: Tensor
+
+    def __init__(
+        self, config: ModelConfig, *, size: int, action_count: int, reward_support: Tensor
+    ) -> None:
+        """`reward_support` `(R,)`: the rewards that the head chooses among, ascending."""
+        super().__init__()
+        self.config, self.size, self.action_count = config, size, action_count
+        self.trunk = CausalTrunk(
+            size=size,
+            action_count=action_count,
+            channels=config.channels,
+            blocks=config.blocks,
+            history=config.history,
+            window=config.window,
+            heads=config.heads,
+        )
+        self.base = GaussianBase(config.channels[0], config.sigma)
+        self.flow = MultiscaleFlow(
+            size=size,
+            features=config.channels,
+            hidden=config.hidden,
+            components=config.components,
+            sigma=config.sigma,
+        )
+        self.outcome = OutcomeHead(config.channels, config.sigma, len(reward_support))
+        self.register_buffer("reward_support", reward_support)
+
+    @property
+    def noise_size(self) -> int:
+        """Z: the flow's noise and one entry for the termination draw."""
+        return self.flow.noise_size + 1
+
+    @property
+    def noise_entropy(self) -> float:
+        """The entropy of the noise in `y`, nats per frame: the floor of -log p(y)."""
+        return self.flow.eps_size * 0.5 * math.log(2 * math.pi * math.e * self.config.sigma**2)
+
+    # Parallel, over whole clips
+
+    def conditions(self, frames: Tensor, actions: Tensor) -> Conditions:
+        """Of every step of clips: N = B*T rows; `frames` and `actions` as the trunk wants them."""
+        newest = frames[:, self.config.history - 1 :].flatten(0, 1)
+        return self.base(self.trunk(frames, actions), newest)  # type: ignore[no-any-return]
+
+    def nll_excess(self, y: Tensor, given: Conditions) -> Tensor:
+        """`-log p(y)` above the noise's own entropy `(N,)`, nats per frame."""
+        return -self.flow.log_prob(y, given) - self.noise_entropy
+
+    def base_nll_excess(self, y: Tensor, given: Conditions) -> Tensor:
+        """The same under the Gaussian base alone."""
+        return -gaussian_log_prob(y, given) - self.noise_entropy
+
+    # Streamed, one step at a time
+
+    def first_state(self, frame: Tensor) -> StreamState:
+        """The state at an episode's first `frame` `(N, H, W, 3)` uint8."""
+        n, length = len(frame), self.config.history
+        return StreamState(
+            frames=frame[:, None].repeat(1, length, 1, 1, 1),
+            actions=torch.full((n, length - 1), self.action_count, device=frame.device),
+            memory=torch.zeros((n, *self.trunk.memory_shape), device=frame.device),
+            steps=torch.zeros(n, dtype=torch.int64, device=frame.device),
+        )
+
+    def advance(self, state: StreamState, action: Tensor) -> tuple[Conditions, StreamState]:
+        """The conditions of the next frame, and the state that waits for it.
+
+        The new state's newest frame is still the old one: `observe` replaces it.
+        """
+        actions = torch.cat((state.actions, action[:, None]), dim=1)
+        frames = to_signed(state.frames)
+        features, memory = self.trunk.streamed(frames, actions, state.memory, state.steps)
+        shifted = torch.cat((state.frames[:, 1:], state.frames[:, -1:]), dim=1)
+        given: Conditions = self.base(features, frames[:, -1])
+        return given, StreamState(shifted, actions[:, 1:], memory, state.steps + 1)
+
+    def observe(self, state: StreamState, frame: Tensor) -> StreamState:
+        """`state` with `frame` `(N, H, W, 3)` uint8 as its newest."""
+        return state._replace(frames=torch.cat((state.frames[:, :-1], frame[:, None]), dim=1))
+
+    def step(
+        self, state: StreamState, action: Tensor, noise: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, StreamState]:
+        """Draw one step: frame uint8, reward, p_terminated, terminated, next state."""
+        given, state = self.advance(state, action)
+        y = self.flow.decode(noise[:, :-1], given, temperature)
+        outcome = self.outcome(y, given)
+        frame = to_bytes(outcome.frame)
+        p_terminated = torch.sigmoid(outcome.termination_logit)
+        terminated = standard_normal_cdf(noise[:, -1]) > 1 - p_terminated
+        reward = self.reward_support[outcome.reward_logits.argmax(dim=1)]
+        return frame, reward, p_terminated, terminated, self.observe(state, frame)
+
+    def score(self, state: StreamState, action: Tensor, frame: Tensor, noise: Tensor) -> Tensor:
+        """`nll_excess` `(N,)` of `frame` `(N, H, W, 3)` uint8 as the next one."""
+        given, _ = self.advance(state, action)
+        eps = noise[:, : self.flow.eps_size].view(-1, 3, self.size, self.size)
+        return self.nll_excess(to_signed(frame) + self.config.sigma * eps, given)
+
+
+class OutcomeHead(nn.Module):
+    """Denoiser, reward and termination from `(y, mean, features)`: no look-ahead."""
+
+    def __init__(self, channels: tuple[int, int, int], sigma: float, rewards: int) -> None:
+        super().__init__()
+        fine, _, coarse = channels
+        self.sigma = sigma
+        self.conv1 = nn.Conv2d(fine + 24, fine, 3, padding=1)
+        self.conv2 = nn.Conv2d(fine, fine, 3, padding=1)
+        self.picture = zeroed(nn.Conv2d(fine, 24, 1))
+        # Trust the mean until taught otherwise.
+        self.picture.bias = nn.Parameter(torch.tensor([-4.0, 0.0]).repeat_interleave(12))
+        self.shrink = nn.Conv2d(fine, coarse, 4, stride=4)
+        self.events = nn.Conv2d(2 * coarse, coarse, 3, padding=1)
+        self.verdict = nn.Linear(2 * coarse, rewards + 1)
+
+    def forward(self, y: Tensor, given: Conditions) -> Outcome:
+        mean = given.mean.detach()
+        seen = torch.cat((mean, torch.asinh((y - mean) / self.sigma)), dim=1)
+        seen = F.pixel_unshuffle(seen.contiguous(memory_format=torch.channels_last), 2)
+        h = F.silu(self.conv1(torch.cat((given.features.fine, seen), dim=1)))
+        h = F.silu(self.conv2(h))
+        gate, correction = F.pixel_shuffle(self.picture(h).float(), 2).chunk(2, dim=1)
+        frame = mean + torch.sigmoid(gate) * (y - mean) + correction
+        cells = torch.cat((F.silu(self.shrink(h)), given.features.coarse), dim=1)
+        cells = F.silu(self.events(cells)).float()
+        pooled = torch.cat((cells.mean(dim=(2, 3)), cells.amax(dim=(2, 3))), dim=1)
+        verdict = self.verdict(pooled).float()
+        return Outcome(frame, verdict[:, :-1], verdict[:, -1])
+
+
+def to_signed(frames: Tensor) -> Tensor:
+    """uint8 `(..., H, W, 3)` -> float32 `(..., 3, H, W)` in [-1, 1]."""
+    return frames.movedim(-1, -3).float() / 127.5 - 1
+
+
+def to_bytes(frames: Tensor) -> Tensor:
+    """float `(..., 3, H, W)` in [-1, 1] -> uint8 `(..., H, W, 3)`, rounded."""
+    return ((frames.movedim(-3, -1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
