@@ -168,7 +168,6 @@ def test_a_clip_is_what_was_recorded(folder: Path) -> None:
         # All episodes show the same frames, so the first one tells where the clip begins.
         first = next(t for t in range(60) if (game_frame(t) == clips.frames[row, 0]).all())
         starts.add(first)
-        assert clips.at_start[row] == (first == 0)
         for t in np.flatnonzero(clips.valid[row]):
             step = game_step(first + int(t))
             np.testing.assert_array_equal(clips.frames[row, t + 1], step.frame)
@@ -182,7 +181,6 @@ def test_a_short_episode_is_padded(folder: Path) -> None:
     short = open_dataset(folder / "worker1" / "1.episode")
     clips = ClipSampler(short, 3, 8, seed=0).clips(0)
     assert clips.valid.tolist() == [[True] * 4 + [False] * 4] * 3
-    assert clips.at_start.all()
     assert clips.terminated.tolist() == [[False] * 3 + [True] + [False] * 4] * 3
     for t in range(5, 9):
         np.testing.assert_array_equal(clips.frames[:, t], clips.frames[:, 4])
@@ -222,12 +220,36 @@ def test_every_step_is_drawn_about_as_often(folder: Path) -> None:
     assert abs(share[6:-6] - 1).max() < 0.3
 
 
-def test_frames_before_the_first_are_known_of(tmp_path: Path) -> None:
-    start = np.stack([game_frame(9), game_frame(0)])
-    with EpisodeWriter(tmp_path / "a.episode", HEADER, start, np.array([1])) as writer:
-        for t in range(3):
-            writer.append(game_step(t))
-    assert not ClipSampler(open_dataset(tmp_path), 4, 8, seed=0).clips(0).at_start.any()
+def test_a_clip_comes_with_its_past(folder: Path) -> None:
+    """Recorded frames where there are any; else the first one again, and no action."""
+    clips = ClipSampler(open_dataset(folder), 64, 8, seed=0, past=3).clips(0)
+    assert clips.frames.shape[:2] == (64, 12) and clips.actions.shape == (64, 11)
+    assert clips.rewards.shape == clips.valid.shape == (64, 8)
+    firsts = []
+    for row in range(64):
+        first = next(t for t in range(60) if (game_frame(t) == clips.frames[row, 3]).all())
+        firsts.append(first)
+        for back in range(1, 4):
+            known = first >= back
+            frame = game_frame(first - back if known else 0)
+            np.testing.assert_array_equal(clips.frames[row, 3 - back], frame)
+            action = game_step(first - back).action if known else len(HEADER.action_names)
+            assert clips.actions[row, 3 - back] == action
+        assert clips.actions[row, 3] == game_step(first).action
+        assert clips.rewards[row, 0] == np.float32(game_step(first).reward)
+    assert min(firsts) < 3 < max(firsts)
+
+
+def test_some_clips_pretend_to_begin_an_episode(folder: Path) -> None:
+    dataset = open_dataset(folder)
+    clips = ClipSampler(dataset, 200, 4, seed=0, past=3, fresh=0.5).clips(0)
+    plain = ClipSampler(dataset, 200, 4, seed=0, past=3).clips(0)
+    none = len(HEADER.action_names)
+    fresh = (clips.actions[:, :3] == none).all(axis=1)
+    assert (plain.actions[:, :3] == none).all(axis=1).mean() < 0.2
+    assert 0.4 < fresh.mean() < 0.7
+    np.testing.assert_array_equal(clips.frames[:, 3:], plain.frames[:, 3:])
+    np.testing.assert_array_equal(clips.frames[fresh, 0], clips.frames[fresh, 3])
 
 
 def test_bad_sizes_are_refused(folder: Path) -> None:

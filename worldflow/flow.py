@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from worldflow import haar, mixture
 from worldflow.mixture import Mixture
-from worldflow.trunk import Features, zeroed
+from worldflow.trunk import Features, full_precision, zeroed
 
 LEVELS = 3  # 64 -> 32 -> 16 -> 8: at 8x8 one bright pixel still stands 4 sigma out of the noise
 SCALE_FLOOR = 0.9  # of sigma: no density is narrower, so none is unbounded
@@ -46,7 +46,7 @@ class GaussianBase(nn.Module):
 
     def forward(self, features: Features, last_frame: Tensor) -> Conditions:
         """`last_frame` `(N, 3, H, W)` in [-1, 1]."""
-        raw = self.out(F.silu(self.conv(features.fine))).float()
+        raw = full_precision(self.out(F.silu(self.conv(features.fine))))
         residual, spread = F.pixel_shuffle(raw, 2).chunk(2, dim=1)
         log_scale = self.floor * (1 - torch.sigmoid(spread))  # within [floor, 0]
         return Conditions(features, last_frame + residual, log_scale)
@@ -82,7 +82,7 @@ class MixtureHead(nn.Module):
 
     def forward(self, hidden: Tensor, centre: Tensor) -> Mixture:
         """`hidden` `(N, C, h, w)`, `centre` `(N, d, h, w)`."""
-        raw = self.out(hidden).float()
+        raw = full_precision(self.out(hidden))
         n, _, h, w = raw.shape
         k, d = self.components, self.size
         logits, shift, spread = raw.split((k, k * d, k * d), dim=1)

@@ -13,8 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WEIGHT_FLOOR = 1e-4  # no component's interval of selectors is ever empty in float32
-SELECTOR_MARGIN = 0.02  # of an interval's width: encode stays off its ends, so decode finds it
+# No component's interval of selectors is ever empty in float32; and small, for a frame has
+# over a thousand sites, and a wide component drawn by its floor alone is a blot on it.
+WEIGHT_FLOOR = 1e-6
+SELECTOR_MARGIN = 2.5e-7  # encode stays this far from an interval's ends, so decode finds it
 
 
 class Mixture(NamedTuple):
@@ -81,8 +83,8 @@ def encode(
     weights = torch.softmax(mixture.log_weights, dim=1)  # as decode computes them
     upper = torch.cumsum(weights, dim=1).gather(1, index[:, None])[:, 0]
     width = weights.gather(1, index[:, None])[:, 0]
-    inside = SELECTOR_MARGIN + (1 - 2 * SELECTOR_MARGIN) * place
-    return eps, torch.special.ndtri((upper - width * inside).clamp(1e-7, 1 - 1e-7))
+    u = upper - SELECTOR_MARGIN - place * (width - 2 * SELECTOR_MARGIN).clamp(min=0)
+    return eps, torch.special.ndtri(u.clamp(SELECTOR_MARGIN, 1 - SELECTOR_MARGIN))
 
 
 def standard_normal_cdf(z: Tensor) -> Tensor:

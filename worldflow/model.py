@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worldflow.flow import Conditions, GaussianBase, MultiscaleFlow, gaussian_log_prob
 from worldflow.mixture import standard_normal_cdf
-from worldflow.trunk import CausalTrunk, zeroed
+from worldflow.trunk import CausalTrunk, full_precision, zeroed
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class WorldModel(nn.Module):
     @property
     def noise_size(self) -> int:
         """Z: the flow's noise and one entry for the termination draw."""
-        return self.flow.noise_size + 1
+        size: int = self.flow.noise_size + 1
+        return size
 
     @property
     def noise_entropy(self) -> float:
@@ -170,12 +171,12 @@ class OutcomeHead(nn.Module):
         seen = F.pixel_unshuffle(seen.contiguous(memory_format=torch.channels_last), 2)
         h = F.silu(self.conv1(torch.cat((given.features.fine, seen), dim=1)))
         h = F.silu(self.conv2(h))
-        gate, correction = F.pixel_shuffle(self.picture(h).float(), 2).chunk(2, dim=1)
+        gate, correction = F.pixel_shuffle(full_precision(self.picture(h)), 2).chunk(2, dim=1)
         frame = mean + torch.sigmoid(gate) * (y - mean) + correction
         cells = torch.cat((F.silu(self.shrink(h)), given.features.coarse), dim=1)
-        cells = F.silu(self.events(cells)).float()
+        cells = full_precision(F.silu(self.events(cells)))
         pooled = torch.cat((cells.mean(dim=(2, 3)), cells.amax(dim=(2, 3))), dim=1)
-        verdict = self.verdict(pooled).float()
+        verdict = full_precision(self.verdict(pooled))
         return Outcome(frame, verdict[:, :-1], verdict[:, -1])
 
 

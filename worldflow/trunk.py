@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
@@ -22,6 +21,11 @@ class Features(NamedTuple):
     fine: Tensor  # (N, C0, H/2, W/2)
     middle: Tensor  # (N, C1, H/4, W/4)
     coarse: Tensor  # (N, C2, H/8, W/8)
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Likelihoods and pictures want float32 at least, whatever autocast ran before."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def zeroed(layer: Layer) -> Layer:

@@ -1,0 +1,157 @@
+"""Exactness of the multiscale flow, on a small world."""
+
+import math
+
+import pytest
+import torch
+from tiny_world import SIZE, some_conditions, tiny_model
+from torch import Tensor
+
+from worldflow import haar, mixture
+from worldflow.flow import LEVELS, Conditions, MultiscaleFlow, gaussian_log_prob
+from worldflow.mixture import Mixture
+
+ROWS = 4
+
+
+def draw(flow: MultiscaleFlow, given: Conditions, seed: int = 0) -> Tensor:
+    noise = torch.randn(
+        (len(given.mean), flow.noise_size),
+        generator=torch.Generator().manual_seed(seed),
+        dtype=given.mean.dtype,
+    )
+    return flow.decode(noise, given, torch.ones(len(noise), dtype=noise.dtype))
+
+
+@pytest.mark.parametrize("off", [0.0, 1.5])
+def test_decode_gives_back_what_was_encoded(off: float) -> None:
+    """For the model's own samples, and for frames 30 sigma away from them."""
+    model = tiny_model()
+    given = some_conditions(model, ROWS)
+    with torch.no_grad():
+        y = draw(model.flow, given) + off
+        noise = model.flow.encode(y, given, torch.Generator().manual_seed(1))
+        again = model.flow.decode(noise, given, torch.ones(ROWS))
+    assert noise.shape == (ROWS, model.flow.noise_size)
+    torch.testing.assert_close(again, y, atol=1e-4, rtol=0)
+
+
+def monotone_map(parts: Mixture, value: Tensor) -> Tensor:
+    """Conditional mixture CDFs, one coefficient after the other, to N(0, 1)."""
+    log_weights, z = parts.log_weights, []
+    for i in range(value.shape[1]):
+        u = (value[:, None, i] - parts.mean[:, :, i]) * torch.exp(-parts.log_scale[:, :, i])
+        cdf = (log_weights.exp() * torch.special.ndtr(u)).sum(dim=1)
+        z.append(torch.special.ndtri(cdf))
+        log_weights = log_weights - 0.5 * u.square() - parts.log_scale[:, :, i]
+        log_weights = log_weights - torch.logsumexp(log_weights, dim=1, keepdim=True)
+    return torch.stack(z, dim=1)
+
+
+def oracle(flow: MultiscaleFlow, y: Tensor, given: Conditions) -> Tensor:
+    """The flow as one triangular monotone map y -> z, `(3*H*W,)` for one row, in float64."""
+    picture, details = haar.pyramid(y, LEVELS)
+    mean, detail_means = haar.pyramid(given.mean, LEVELS)
+    step = flow.coarse
+    context = step._context(given.features.coarse, mean)
+    z = []
+    for group in range(len(step.GROUPS)):
+        parts = step._group(group, picture, context, mean)
+        z.append(monotone_map(parts, step.cells(picture, group)))
+    for i, detail_step in enumerate(flow.details):
+        parts = detail_step(given.features[2 - i], picture, mean, detail_means[i])
+        z.append(monotone_map(parts, details[i]))
+        picture = haar.synthesise(picture, details[i])
+        mean = haar.synthesise(mean, detail_means[i])
+    return torch.cat([part.flatten() for part in z])
+
+
+def test_log_prob_is_the_change_of_variables() -> None:
+    """log p(y) = log N(z) + log|det dz/dy|, the Jacobian of the whole map by autograd."""
+    model = tiny_model().double()
+    given = some_conditions(model, 1)
+    with torch.no_grad():
+        y = draw(model.flow, given)
+
+    def flat(values: Tensor) -> Tensor:
+        return oracle(model.flow, values.view(1, 3, SIZE, SIZE), given)
+
+    jacobian = torch.autograd.functional.jacobian(flat, y.flatten(), vectorize=True)
+    z = flat(y.flatten())
+    normal = -0.5 * z.square().sum() - 0.5 * len(z) * math.log(2 * math.pi)
+    expected = normal + torch.linalg.slogdet(jacobian).logabsdet
+    torch.testing.assert_close(
+        model.flow.log_prob(y, given)[0], expected, atol=1e-6 * len(z), rtol=0
+    )
+
+
+def test_the_mixtures_weights_and_scales_matter_to_the_oracle() -> None:
+    """The density of the oracle's mixtures at one site, against `mixture.log_prob`."""
+    torch.manual_seed(0)
+    parts = Mixture(
+        mixture.floored_log_weights(torch.randn(1, 3, 1, 1, dtype=torch.float64)),
+        torch.randn(1, 3, 4, 1, 1, dtype=torch.float64),
+        0.3 * torch.randn(1, 3, 4, 1, 1, dtype=torch.float64),
+    )
+    value = torch.randn(4, dtype=torch.float64)
+
+    def flat(values: Tensor) -> Tensor:
+        return monotone_map(parts, values.view(1, 4, 1, 1)).flatten()
+
+    z, jacobian = flat(value), torch.autograd.functional.jacobian(flat, value)
+    assert torch.equal(jacobian, jacobian.tril())
+    expected = -0.5 * z.square().sum() - 2 * math.log(2 * math.pi) + jacobian.diagonal().log().sum()
+    torch.testing.assert_close(mixture.log_prob(parts, value.view(1, 4, 1, 1))[0], expected)
+
+
+def test_samples_come_from_the_density_that_scores_them() -> None:
+    """Gibbs: frames of any other distribution score worse on average than the density's own."""
+    model = tiny_model()
+    given = some_conditions(model, 1)
+    many = Conditions(
+        type(given.features)(*(f.expand(256, -1, -1, -1) for f in given.features)),
+        given.mean.expand(256, -1, -1, -1),
+        given.log_scale.expand(256, -1, -1, -1),
+    )
+    with torch.no_grad():
+        y = draw(model.flow, many)
+        own = -model.flow.log_prob(y, many)
+        off = -model.flow.log_prob(y + 0.02 * torch.randn_like(y), many)
+    assert float(own.mean()) < float(off.mean())
+
+
+def test_the_base_is_a_gaussian() -> None:
+    model = tiny_model()
+    given = some_conditions(model, ROWS)
+    y = torch.randn(given.mean.shape)
+    gaussian = torch.distributions.Normal(given.mean, given.log_scale.exp())
+    torch.testing.assert_close(
+        gaussian_log_prob(y, given), gaussian.log_prob(y).sum(dim=(1, 2, 3))
+    )
+    assert float(given.log_scale.exp().min()) >= 0.9 * model.config.sigma * (1 - 1e-5)
+
+
+def test_coarse_groups_see_only_those_before() -> None:
+    """The mixtures of a group move with the cells drawn before it, and with no others."""
+    torch.manual_seed(0)
+    step = tiny_model().flow.coarse
+    features, centre = torch.randn(1, 16, 4, 4), torch.zeros(1, 3, 4, 4)
+    drawn = torch.randn(1, 3, 4, 4)
+    context = step._context(features, centre)
+    for group in range(len(step.GROUPS)):
+        before = step._group(group, drawn, context, centre)
+        for other, (y, x) in enumerate(step.GROUPS):
+            changed = drawn.clone()
+            changed[:, :, y::2, x::2] += 1
+            after = step._group(group, changed, context, centre)
+            assert torch.equal(before.mean, after.mean) == (other >= group)
+
+
+def test_noise_is_used_whole() -> None:
+    """Every entry of the noise is in exactly one place."""
+    flow = tiny_model().flow
+    noise = torch.arange(flow.noise_size, dtype=torch.float64)[None]
+    eps, selectors = flow.split_noise(noise)
+    pieces = torch.cat([piece.flatten() for piece in (*eps, *selectors)])
+    assert torch.equal(pieces.sort().values, noise[0])
+    assert sum(piece.numel() for piece in eps) == flow.eps_size == 3 * SIZE * SIZE

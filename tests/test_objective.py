@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recorded import record
+from tiny_world import CONFIG, tiny_model
+
+from worldflow.dataset import Clips, ClipSampler, open_dataset
+from worldflow.objective import (
+    ObjectiveConfig,
+    reconstruct,
+    reward_support,
+    training_loss,
+    two_hot,
+)
+
+PLAIN = ObjectiveConfig(context_noise=0.0, reconstructed=0.0)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Clips:
+    record(tmp_path / "a.episode", 30)
+    dataset = open_dataset(tmp_path)
+    return ClipSampler(dataset, 3, 6, seed=0, past=CONFIG.history - 1).clips(0)
+
+
+def figures(clips: Clips, config: ObjectiveConfig = PLAIN, seed: int = 0) -> dict[str, float]:
+    loss, parts = training_loss(
+        tiny_model(), clips, torch.Generator().manual_seed(seed), config
+    )
+    return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
+
+
+def test_the_loss_is_the_sum_that_it_says(clips: Clips) -> None:
+    parts = figures(clips)
+    dims = 3 * 16 * 16
+    expected = (parts["nll_excess_nats"] + parts["base_nll_excess_nats"]) / dims
+    expected += parts["denoised_mse"] / (2 * CONFIG.sigma**2)
+    expected += PLAIN.event_weight * (parts["reward_loss"] + parts["termination_loss"])
+    assert parts["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_steps_past_an_end_count_for_nothing(clips: Clips) -> None:
+    clips.valid[:, 4:] = False
+    before = figures(clips)
+    clips.frames[:, -2:] = 255 - clips.frames[:, -2:]
+    clips.rewards[:, 4:] = 7
+    clips.terminated[:, 4:] = ~clips.terminated[:, 4:]
+    assert figures(clips) == before
+
+
+def test_a_loss_is_a_function_of_its_seed(clips: Clips) -> None:
+    rough = ObjectiveConfig(reconstructed=1.0)
+    assert figures(clips, rough, seed=1) == figures(clips, rough, seed=1)
+    assert figures(clips, rough, seed=1) != figures(clips, rough, seed=2)
+
+
+def test_reconstructions_keep_the_past_and_compound() -> None:
+    model = tiny_model()
+    frames, actions = torch.rand(2, 10, 3, 16, 16) * 2 - 1, torch.zeros(2, 9, dtype=torch.int64)
+    once, twice = (
+        reconstruct(model, frames, actions, depth, torch.Generator().manual_seed(0))
+        for depth in (1, 2)
+    )
+    assert once.shape == frames[:, :-1].shape
+    assert torch.equal(once[:, : CONFIG.history], frames[:, : CONFIG.history])
+    assert not torch.equal(once[:, CONFIG.history :], frames[:, CONFIG.history : -1])
+    # The first reconstruction is made of recorded frames in either, the next of its own.
+    assert not torch.equal(once[:, -1], twice[:, -1])
+
+
+def test_two_hot_is_exact_on_the_support_and_linear_between() -> None:
+    support = torch.tensor([-1.0, 0.0, 4.0])
+    weights = two_hot(torch.tensor([-1.0, 0.0, 1.0, 4.0, 9.0]), support)
+    expected = [[1, 0, 0], [0, 1, 0], [0, 0.75, 0.25], [0, 0, 1], [0, 0, 1]]
+    torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float32))
+
+
+def test_few_rewards_are_kept_and_many_gridded() -> None:
+    assert reward_support([1.0, 7.0], 1, 7).tolist() == [0, 1, 7]
+    grid = reward_support(None, -5, 900)
+    assert float(grid[0]) == pytest.approx(-5) and float(grid[-1]) == pytest.approx(900, rel=1e-4)
+    assert 0.0 in grid and bool((np.diff(grid.numpy()) > 0).all())

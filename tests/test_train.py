@@ -1,0 +1,167 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recorded import record
+from safetensors import safe_open
+from tiny_world import CONFIG
+
+from worldflow.checkpoint import METADATA_KEY
+from worldflow.errors import InputError
+from worldflow.objective import ObjectiveConfig
+from worldflow.train import TrainConfig, train
+from worldflow.world import World
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for name in "abc":
+        record(tmp_path / "data" / f"{name}.episode", 40)
+    return tmp_path / "data"
+
+
+def settings(data: Path, out: Path, **changes: object) -> TrainConfig:
+    config = TrainConfig(
+        data=str(data),
+        out=str(out),
+        model=CONFIG,
+        steps=6,
+        minutes=0.0,
+        name="",
+        seed=0,
+        batch=2,
+        horizon=4,
+        fresh=0.1,
+        long_every=3,
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        average=0.9,
+        holdout=0.3,
+        objective=ObjectiveConfig(),
+        device="cpu",
+        threads=1,
+        bfloat16=True,
+        compile=False,
+        log_every=2,
+        checkpoint_minutes=0.0,
+        film_minutes=0.0,
+        tensorboard=False,
+    )
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+
+def tensors(run: Path) -> dict[str, torch.Tensor]:
+    with safe_open(run / "checkpoint.safetensors", "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def progress(run: Path) -> int:
+    with safe_open(run / "checkpoint.safetensors", "pt") as file:
+        return int(json.loads(file.metadata()[METADATA_KEY])["progress"]["step"])
+
+
+def test_a_killed_run_ends_where_an_uninterrupted_one_ends(data: Path, tmp_path: Path) -> None:
+    """SIGKILL after some checkpoint, rerun, and every tensor is the same to the last bit."""
+    overrides = [
+        *(f"model.{name}={list(getattr(CONFIG, name))}" for name in ("channels", "blocks")),
+        *(f"model.{name}={getattr(CONFIG, name)}" for name in ("hidden", "components", "heads")),
+        "model.window=5", "batch=2", "horizon=4", "long_every=3", "steps=40", "threads=1",
+        "checkpoint_minutes=0", "film_minutes=0", "log_every=10", "device=cpu",
+    ]  # fmt: skip
+    for name in ("whole", "killed"):
+        command = [sys.executable, "-m", "worldflow", "train", f"data={data}"]
+        command += [f"out={tmp_path / name}", *overrides]
+        if name == "killed":
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            while not (tmp_path / name / "checkpoint.safetensors").exists() or progress(
+                tmp_path / name
+            ) < 5:
+                assert process.poll() is None
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            assert 5 <= progress(tmp_path / name) < 40
+        subprocess.run(command, check=True, capture_output=True)
+    whole, killed = tensors(tmp_path / "whole"), tensors(tmp_path / "killed")
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[key], killed[key]) for key in whole)
+    assert World.load(tmp_path / "whole").hash == World.load(tmp_path / "killed").hash
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed/log.jsonl").open()]
+    assert steps == [10, 20, 30, 40]
+
+
+def test_training_learns(data: Path, tmp_path: Path) -> None:
+    train(settings(data, tmp_path / "run", steps=40, log_every=10, learning_rate=2e-2))
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").open()]
+    losses = [line["base_nll_excess_nats"] for line in lines]
+    assert losses[-1] < 0.7 * losses[0]
+    assert lines[-1]["skipped_updates"] == 0
+
+
+def test_a_run_leaves_a_playable_world_and_films(data: Path, tmp_path: Path) -> None:
+    train(settings(data, tmp_path / "run", film_minutes=1.0, name="paddle", steps=2))
+    world = World.load(tmp_path / "run")
+    assert world.card.name == "paddle" and world.card.game == "bounce"
+    assert world.start_frames.shape == (2, 8, 16, 16, 3)  # of the two training episodes
+    assert world.card.training["updates"] == 2 and world.card.training["frames"] == 80
+    assert np.array_equal(world.model.reward_support[:2].numpy(), np.float32([0, 0.4]))
+    assert (tmp_path / "run/film-last.gif").stat().st_size > 1000
+    assert (tmp_path / "run/film-last.png").stat().st_size > 1000
+
+
+def test_bad_steps_are_left_out(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update whose gradient is not finite changes no weight, and is counted."""
+    from worldflow import train as module
+
+    honest = module.training_loss
+
+    def broken(*arguments: object) -> object:
+        loss, figures = honest(*arguments)  # type: ignore[arg-type]
+        return loss * float("nan"), figures
+
+    monkeypatch.setattr(module, "training_loss", broken)
+    train(settings(data, tmp_path / "run", steps=2))
+    assert all(bool(torch.isfinite(value).all()) for value in tensors(tmp_path / "run").values())
+    line = json.loads((tmp_path / "run/log.jsonl").read_text())
+    assert line["skipped_updates"] == 2
+
+
+def test_how_long_must_be_said(data: Path, tmp_path: Path) -> None:
+    for changes in ({"steps": 0}, {"steps": 5, "minutes": 1.0}):
+        with pytest.raises(InputError, match="steps=20000 or minutes=20"):
+            train(settings(data, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_foreign_folders_and_other_settings_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no training run"):
+        train(settings(data, data))
+    train(settings(data, tmp_path / "run", steps=1))
+    with pytest.raises(InputError, match="batch=2, not 3"):
+        train(settings(data, tmp_path / "run", steps=2, batch=3))
+    train(settings(data, tmp_path / "run", steps=2))  # longer is the same run
+    assert progress(tmp_path / "run") == 2
+
+
+def test_a_damaged_checkpoint_is_refused(data: Path, tmp_path: Path) -> None:
+    train(settings(data, tmp_path / "run", steps=1))
+    checkpoint = tmp_path / "run/checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(InputError, match="damaged"):
+        train(settings(data, tmp_path / "run", steps=2))
+
+
+def test_frames_of_an_odd_size_are_refused(tmp_path: Path) -> None:
+    record(tmp_path / "data/a.episode", 9, size=20)
+    with pytest.raises(InputError, match="20x20"):
+        train(settings(tmp_path / "data", tmp_path / "run"))
