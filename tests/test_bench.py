@@ -1,38 +1,40 @@
 """The verb `bench`."""
 
 import json
-import sys
 from types import SimpleNamespace
 
 import pytest
 from fake_engine import FakeEngine, make_playable
+from tiny_world import tiny_world
 
 from worldflow.bench import BenchConfig, bench, measure
 from worldflow.errors import InputError
 
 
-@pytest.fixture
-def playable(monkeypatch):
-    playable = make_playable((16, 16, 3))
-    loader = SimpleNamespace(load_playable=lambda what, **settings: playable)
-    monkeypatch.setitem(sys.modules, "worldflow.playable", loader)
-    return playable
-
-
-def test_bench_prints_and_writes_its_figures(playable, tmp_path, capsys):
-    out = tmp_path / "new" / "bench.json"
-    bench(BenchConfig("fake", out=out, steps=20, batches=(1, 6)))
+def test_bench_prints_and_writes_its_figures(tmp_path, capsys):
+    world, out = tmp_path / "tiny.safetensors", tmp_path / "new" / "bench.json"
+    tiny_world().save(world)
+    bench(BenchConfig(str(world), out=out, steps=20, batches=(1, 6)))
     figures = json.loads(out.read_text())
-    assert figures["engine"] == "fake"
+    assert figures["engine"] == "torch"
     assert figures["provider"] is None
-    assert (figures["device"], figures["dtype"]) == ("cpu", "float32")
+    assert figures["world_hash"] == tiny_world().hash
+    assert figures["dtype"] == "float32"
     assert 0 < figures["step_ms_p50"] <= figures["step_ms_p90"] <= figures["step_ms_p99"]
     assert figures["score_ms_p50"] > 0
     assert set(figures["frames_per_s"]) == {"1", "6"}
-    assert set(playable.engine.batches["step"]) == {1, 6}
+    assert figures["train_frames_per_s"] > 0
+    assert 0 < figures["train_share_of_peak"] < 1
     shown = capsys.readouterr().out
     assert f"{figures['step_ms_p50']:.2f} ms" in shown
+    assert f"{figures['train_frames_per_s']:,.0f} frames/s" in shown
     assert str(out) in shown
+
+
+def test_batches_go_through_whole():
+    playable = make_playable((16, 16, 3))
+    measure(playable, steps=20, batches=(1, 6))
+    assert set(playable.engine.batches["step"]) == {1, 6}
 
 
 def test_times_are_those_of_the_engine(monkeypatch):

@@ -223,7 +223,8 @@ def test_every_step_is_drawn_about_as_often(folder: Path) -> None:
 def test_a_clip_comes_with_its_past(folder: Path) -> None:
     """Recorded frames where there are any; else the first one again, and no action."""
     clips = ClipSampler(open_dataset(folder), 64, 8, seed=0, past=3).clips(0)
-    assert clips.frames.shape[:2] == (64, 12) and clips.actions.shape == (64, 11)
+    assert clips.frames.shape[:2] == (64, 12)
+    assert clips.actions.shape == (64, 11)
     assert clips.rewards.shape == clips.valid.shape == (64, 8)
     firsts = []
     for row in range(64):

@@ -125,9 +125,7 @@ def test_the_base_is_a_gaussian() -> None:
     given = some_conditions(model, ROWS)
     y = torch.randn(given.mean.shape)
     gaussian = torch.distributions.Normal(given.mean, given.log_scale.exp())
-    torch.testing.assert_close(
-        gaussian_log_prob(y, given), gaussian.log_prob(y).sum(dim=(1, 2, 3))
-    )
+    torch.testing.assert_close(gaussian_log_prob(y, given), gaussian.log_prob(y).sum(dim=(1, 2, 3)))
     assert float(given.log_scale.exp().min()) >= 0.9 * model.config.sigma * (1 - 1e-5)
 
 

@@ -42,7 +42,7 @@ def test_a_step_draws_from_the_scored_density() -> None:
     _, state = model.advance(state, actions[:, 0])
     state = model.observe(state, frames[:, 1])
     noise = torch.randn(2, model.noise_size)
-    shown, reward, p_terminated, terminated, after = model.step(
+    shown, reward, p_terminated, _terminated, after = model.step(
         state, actions[:, 1], noise, torch.ones(2)
     )
     given = model.conditions(*model.trunk.pad_history(to_signed(frames), actions))
@@ -108,7 +108,8 @@ def test_bytes_survive_the_round_trip() -> None:
     every = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).repeat(1, 1, 1, 3)
     signed = to_signed(every)
     assert signed.shape == (1, 3, 16, 16)
-    assert float(signed.min()) == -1 and float(signed.max()) == 1
+    assert float(signed.min()) == -1
+    assert float(signed.max()) == 1
     assert torch.equal(to_bytes(signed), every)
     assert torch.equal(to_bytes(signed * 1.5).amax(), torch.tensor(255, dtype=torch.uint8))
 

@@ -26,9 +26,7 @@ def clips(tmp_path: Path) -> Clips:
 
 
 def figures(clips: Clips, config: ObjectiveConfig = PLAIN, seed: int = 0) -> dict[str, float]:
-    loss, parts = training_loss(
-        tiny_model(), clips, torch.Generator().manual_seed(seed), config
-    )
+    loss, parts = training_loss(tiny_model(), clips, torch.Generator().manual_seed(seed), config)
     return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
 
 
@@ -80,5 +78,7 @@ def test_two_hot_is_exact_on_the_support_and_linear_between() -> None:
 def test_few_rewards_are_kept_and_many_gridded() -> None:
     assert reward_support([1.0, 7.0], 1, 7).tolist() == [0, 1, 7]
     grid = reward_support(None, -5, 900)
-    assert float(grid[0]) == pytest.approx(-5) and float(grid[-1]) == pytest.approx(900, rel=1e-4)
-    assert 0.0 in grid and bool((np.diff(grid.numpy()) > 0).all())
+    assert float(grid[0]) == pytest.approx(-5)
+    assert float(grid[-1]) == pytest.approx(900, rel=1e-4)
+    assert 0.0 in grid
+    assert bool((np.diff(grid.numpy()) > 0).all())

@@ -81,9 +81,10 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_ends(data: Path, tmp_path:
         command += [f"out={tmp_path / name}", *overrides]
         if name == "killed":
             process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-            while not (tmp_path / name / "checkpoint.safetensors").exists() or progress(
-                tmp_path / name
-            ) < 5:
+            while (
+                not (tmp_path / name / "checkpoint.safetensors").exists()
+                or progress(tmp_path / name) < 5
+            ):
                 assert process.poll() is None
                 time.sleep(0.01)
             os.kill(process.pid, signal.SIGKILL)
@@ -109,9 +110,11 @@ def test_training_learns(data: Path, tmp_path: Path) -> None:
 def test_a_run_leaves_a_playable_world_and_films(data: Path, tmp_path: Path) -> None:
     train(settings(data, tmp_path / "run", film_minutes=1.0, name="paddle", steps=2))
     world = World.load(tmp_path / "run")
-    assert world.card.name == "paddle" and world.card.game == "bounce"
+    assert world.card.name == "paddle"
+    assert world.card.game == "bounce"
     assert world.start_frames.shape == (2, 8, 16, 16, 3)  # of the two training episodes
-    assert world.card.training["updates"] == 2 and world.card.training["frames"] == 80
+    assert world.card.training["updates"] == 2
+    assert world.card.training["frames"] == 80
     assert np.array_equal(world.model.reward_support[:2].numpy(), np.float32([0, 0.4]))
     assert (tmp_path / "run/film-last.gif").stat().st_size > 1000
     assert (tmp_path / "run/film-last.png").stat().st_size > 1000

@@ -27,9 +27,7 @@ def test_a_saved_world_is_the_same_world(path: Path) -> None:
     assert again.hash == World.load(path).hash == world.hash
     np.testing.assert_array_equal(again.start_frames, world.start_frames)
     np.testing.assert_array_equal(again.start_actions, world.start_actions)
-    for (name, a), b in zip(
-        again.model.named_parameters(), world.model.parameters(), strict=True
-    ):
+    for (name, a), b in zip(again.model.named_parameters(), world.model.parameters(), strict=True):
         torch.testing.assert_close(a, b.half().float(), rtol=0, atol=0, msg=name)
 
 
@@ -56,7 +54,8 @@ def test_log_prob_encode_and_decode_fit_together() -> None:
     assert residual.std() == pytest.approx(sigma, rel=0.05)
     np.testing.assert_array_equal(noise, world.encode(frames, actions, seed=3))
     log_prob = world.log_prob(frames, actions)
-    assert log_prob.shape == (2, 3) and np.isfinite(log_prob).all()
+    assert log_prob.shape == (2, 3)
+    assert np.isfinite(log_prob).all()
 
 
 def refusal(path: Path) -> str:
@@ -70,7 +69,7 @@ def refusal(path: Path) -> str:
 def test_unknown_names_name_the_nearest(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.setattr("worldflow.world.SHIPPED", path.parent)
     assert resolve_world("tiny") == path
-    with pytest.raises(InputError, match="unknown world 'tinny'.*did you mean 'tiny'"):
+    with pytest.raises(InputError, match=r"unknown world 'tinny'.*did you mean 'tiny'"):
         resolve_world("tinny")
 
 

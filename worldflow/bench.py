@@ -1,4 +1,4 @@
-"""`worldflow bench`: how fast a world is, through its engine alone.
+"""`worldflow bench`: how fast a world is, through its engine, and how fast its shape trains.
 
 One world alone is timed as the env plays it: the noise of a step is drawn, then the whole step is
 run, with reward and termination. Many worlds side by side are timed with noise that is there
@@ -48,11 +48,14 @@ def bench(config: BenchConfig) -> None:
     if config.out is not None and config.out.exists():
         raise InputError(f"out={config.out} exists; name a new file")
     from worldflow.playable import load_playable
+    from worldflow.training_speed import measure_training
+    from worldflow.world import World
 
     playable = load_playable(
         config.world, engine=config.engine, device=config.device, threads=config.threads
     )
     figures = measure(playable, config.steps, config.batches)
+    figures |= measure_training(World.load(config.world, playable.engine.device))
     print(table(figures))
     if config.out is not None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,4 +144,9 @@ def table(figures: dict[str, Any]) -> str:
             for batch, rate in figures["frames_per_s"].items()
         ),
     ]
+    if "train_frames_per_s" in figures:
+        lines.append(
+            "training    {train_frames_per_s:,.0f} frames/s in bfloat16, {train_gflops:,.0f}"
+            " GFLOP/s, {train_share_of_peak:.0%} of a matrix product's".format(**figures)
+        )
     return "\n".join(lines)

@@ -1,0 +1,59 @@
+"""How fast a world's shape trains on this machine."""
+
+import time
+
+import numpy as np
+import torch
+
+from worldflow.cost import gflop_per_frame, peak_gflops
+from worldflow.dataset import Clips
+from worldflow.objective import ObjectiveConfig, training_loss
+from worldflow.world import World
+
+BATCH, HORIZON, UPDATES = 8, 8, 5
+
+
+def measure_training(world: World) -> dict[str, float]:
+    """Frames per second of whole updates in bfloat16, and their share of the machine's peak.
+
+    The peak is that of a large matrix product in the same type, measured beside. The forward
+    pass is counted once and the backward pass twice; own reconstructions are left out.
+    """
+    model = world.model.requires_grad_(True).train()
+    device = str(model.reward_support.device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    config = ObjectiveConfig(reconstructed=0.0)
+    clips = _noise_clips(world)
+    seconds = []
+    for update in range(2 + UPDATES):
+        began = time.perf_counter()
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            loss, _ = training_loss(
+                model, clips, torch.Generator(device).manual_seed(update), config
+            )
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    rate = BATCH * HORIZON / float(np.median(seconds[2:]))
+    needed = 3 * gflop_per_frame(model) * rate
+    return {
+        "train_frames_per_s": rate,
+        "train_gflops": needed,
+        "train_share_of_peak": needed / peak_gflops(device, torch.bfloat16),
+    }
+
+
+def _noise_clips(world: World) -> Clips:
+    """Clips of random pixels: what is in them costs no time."""
+    rng = np.random.default_rng(0)
+    size, length = world.model.size, world.model.config.history - 1 + HORIZON
+    return Clips(
+        frames=rng.integers(0, 256, (BATCH, length + 1, size, size, 3), np.uint8),
+        actions=rng.integers(0, world.model.action_count, (BATCH, length)),
+        rewards=np.zeros((BATCH, HORIZON), np.float32),
+        terminated=np.zeros((BATCH, HORIZON), np.bool_),
+        valid=np.ones((BATCH, HORIZON), np.bool_),
+    )
