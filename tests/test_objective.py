@@ -15,6 +15,7 @@ from worldflow.objective import (
     two_hot,
 )
 
+SIGMA = CONFIG.sigma
 PLAIN = ObjectiveConfig(context_noise=0.0, reconstructed=0.0)
 
 
@@ -34,7 +35,7 @@ def test_the_loss_is_the_sum_that_it_says(clips: Clips) -> None:
     parts = figures(clips)
     dims = 3 * 16 * 16
     expected = (parts["nll_excess_nats"] + parts["base_nll_excess_nats"]) / dims
-    expected += parts["denoised_mse"] / (2 * CONFIG.sigma**2)
+    expected += (parts["denoised_mse"] + PLAIN.mean_weight * parts["mean_mse"]) / (2 * SIGMA**2)
     expected += PLAIN.event_weight * (parts["reward_loss"] + parts["termination_loss"])
     assert parts["loss"] == pytest.approx(expected, rel=1e-5)
 

@@ -197,7 +197,7 @@ class DetailStep(nn.Module):
 
 
 class MultiscaleFlow(nn.Module):
-    """An orthonormal Haar pyramid drawn coarse to fine (DESIGN: model, 4).
+    """An orthonormal Haar pyramid drawn coarse to fine (docs/model.md).
 
     Ancestors: parallel multiscale autoregression (arXiv 1703.03664), Wavelet Flow
     (2010.13821), mixture CDFs (Flow++, 1902.00275).

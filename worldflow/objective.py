@@ -20,6 +20,7 @@ class ObjectiveConfig:
     reconstructed: float = 0.3  # share of updates whose context is the model's own pictures
     reconstruction_depth: int = 4  # rolled 1 to this many steps
     event_weight: float = 0.05  # of the reward's and termination's cross-entropies
+    mean_weight: float = 1.0  # of the base's mean as a Gaussian of the noise's own width
 
 
 def training_loss(
@@ -27,8 +28,10 @@ def training_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss (a scalar, about nats per dimension) and what it is made of.
 
-    `NLL(base) + NLL(flow)`, both exact and above the noise's entropy, the denoiser's squared
-    error in units of the noise, and the cross-entropies of reward and termination.
+    `NLL(base) + NLL(flow)`, both exact and above the noise's entropy; the squared errors of
+    the base's mean and of the denoiser in units of the noise; and the cross-entropies of
+    reward and termination. The error of the mean keeps hard pixels from being called
+    uncertain and given up (beta-NLL, arXiv 2203.09168, section 3).
     """
     device = model.reward_support.device
     frames = to_signed(torch.from_numpy(clips.frames).to(device))
@@ -51,6 +54,7 @@ def training_loss(
     figures = {
         "nll_excess_nats": mean(model.nll_excess(y, given)),
         "base_nll_excess_nats": mean(model.base_nll_excess(y, given)),
+        "mean_mse": mean((given.mean - target).square().mean(dim=(1, 2, 3))),
         "denoised_mse": mean(squared),
         "reward_loss": mean(
             F.cross_entropy(
@@ -62,7 +66,8 @@ def training_loss(
         ),
     }
     likelihood = (figures["nll_excess_nats"] + figures["base_nll_excess_nats"]) / dims
-    pictures = figures["denoised_mse"] / (2 * model.config.sigma**2)
+    pictures = figures["denoised_mse"] + config.mean_weight * figures["mean_mse"]
+    pictures = pictures / (2 * model.config.sigma**2)
     events = figures["reward_loss"] + figures["termination_loss"]
     return likelihood + pictures + config.event_weight * events, figures
 
@@ -124,7 +129,7 @@ def reconstruct(
 
     Each pass denoises the noised true next frame under the conditions of the pass before,
     so that errors compound over `depth` steps without leaving the recorded branch
-    (DESIGN: model, 8).
+    (docs/model.md).
     """
     known = model.config.history
     context, target = frames[:, :-1], frames[:, known:]

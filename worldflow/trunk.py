@@ -1,7 +1,7 @@
 """The causal trunk: frames and actions so far -> features of what comes next.
 
 A convolutional U-Net over the last L frames, told the last L actions by FiLM, with spatial
-attention and causal temporal attention at its bottleneck (DESIGN: model, 2). Whole clips
+attention and causal temporal attention at its bottleneck (docs/model.md). Whole clips
 run in parallel in training; one frame at a time runs from a state of fixed size, and both
 give the same numbers.
 """
