@@ -86,8 +86,9 @@ def unknown_id(env_id: str) -> InputError:
     """The error for an id that no registry knows, naming the nearest one that is known."""
     if importlib.util.find_spec("ale_py"):
         importlib.import_module("ale_py")  # it registers its games, to be suggested
-    # Without namespace and version; of several, the one registered last, which is the newest.
-    choices = {_stem(choice): choice for choice in ("bounce", *gymnasium.registry)}
+    # By bare names; of several ids the last: ALE before Gymnasium's own before others, and newest.
+    ids = sorted(gymnasium.registry, key=lambda known: (known.startswith("ALE/"), "/" not in known))
+    choices = {_stem(choice): choice for choice in (*ids, "bounce")}
     near = difflib.get_close_matches(_stem(env_id), choices, n=1, cutoff=0.6)
     hint = (
         f"did you mean '{choices[near[0]]}'?"
