@@ -9,6 +9,7 @@ from tiny_world import CONFIG, tiny_model
 from worldflow.dataset import Clips, ClipSampler, open_dataset
 from worldflow.objective import (
     ObjectiveConfig,
+    loss_parts,
     reconstruct,
     reward_support,
     training_loss,
@@ -47,6 +48,19 @@ def test_steps_past_an_end_count_for_nothing(clips: Clips) -> None:
     clips.rewards[:, 4:] = 7
     clips.terminated[:, 4:] = ~clips.terminated[:, 4:]
     assert figures(clips) == before
+
+
+def test_the_parts_compile_whole(clips: Clips) -> None:
+    """No graph break, forward and backward: what a GPU needs to be fast."""
+    compiled = torch.compile(loss_parts, backend="aot_eager", fullgraph=True)
+    model = tiny_model()
+    losses = []
+    for parts in (loss_parts, compiled):
+        generator = torch.Generator().manual_seed(0)
+        loss, _ = training_loss(model, clips, generator, PLAIN, parts)
+        loss.backward()
+        losses.append(float(loss.detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_loss_is_a_function_of_its_seed(clips: Clips) -> None:

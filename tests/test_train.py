@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from safetensors import safe_open
 from tiny_world import CONFIG
 
 from worldflow.checkpoint import METADATA_KEY
-from worldflow.errors import InputError
+from worldflow.errors import InputError, WorkError
 from worldflow.objective import ObjectiveConfig
 from worldflow.train import TrainConfig, train
 from worldflow.world import World
@@ -32,6 +33,7 @@ def settings(data: Path, out: Path, **changes: object) -> TrainConfig:
     config = TrainConfig(
         data=str(data),
         out=str(out),
+        strict=False,
         model=CONFIG,
         steps=6,
         minutes=0.0,
@@ -49,7 +51,7 @@ def settings(data: Path, out: Path, **changes: object) -> TrainConfig:
         device="cpu",
         threads=1,
         bfloat16=True,
-        compile=False,
+        compile=None,
         log_every=2,
         checkpoint_minutes=0.0,
         film_minutes=0.0,
@@ -137,6 +139,37 @@ def test_bad_steps_are_left_out(
     assert all(bool(torch.isfinite(value).all()) for value in tensors(tmp_path / "run").values())
     line = json.loads((tmp_path / "run/log.jsonl").read_text())
     assert line["skipped_updates"] == 2
+
+
+def test_a_damaged_episode_is_left_out_or_refused(data: Path, tmp_path: Path) -> None:
+    episode = data / "b.episode"
+    content = bytearray(episode.read_bytes())
+    content[len(content) // 2] ^= 1
+    episode.write_bytes(content)
+    with pytest.raises(InputError, match=r"b\.episode"):
+        train(settings(data, tmp_path / "strict", steps=1, strict=True))
+    with pytest.warns(UserWarning, match=r"b\.episode"):
+        train(settings(data, tmp_path / "run", steps=1))
+    assert World.load(tmp_path / "run").card.training["episodes"] == 1
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(settings(data, tmp_path / "run", steps=1))
+    before = tensors(tmp_path / "run")
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(WorkError, match="No space left"):
+            train(settings(data, tmp_path / "run", steps=3))
+    assert progress(tmp_path / "run") == 1
+    train(settings(data, tmp_path / "run", steps=3))  # and goes on from there
+    assert tensors(tmp_path / "run").keys() == before.keys()
+    assert progress(tmp_path / "run") == 3
 
 
 def test_how_long_must_be_said(data: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What a step costs, and what the machine could do."""
 
+import platform
 import time
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -35,7 +37,12 @@ def peak_gflops(device: str, dtype: torch.dtype) -> float:
 
 
 def device_name(device: str) -> str:
-    """What a person would call it: "NVIDIA H200", "CPU, 2 threads"."""
+    """What a person would call it: "NVIDIA H200", "AMD EPYC, 2 threads"."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
+    cpu = platform.processor() or platform.machine()
+    told = Path("/proc/cpuinfo")  # Linux: the marketing name, which platform does not know
+    if told.exists():
+        names = [line for line in told.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    return f"{cpu}, {torch.get_num_threads()} threads"

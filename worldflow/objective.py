@@ -1,8 +1,9 @@
 """What training minimises, for a batch of clips."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,53 +24,84 @@ class ObjectiveConfig:
     mean_weight: float = 1.0  # of the base's mean as a Gaussian of the noise's own width
 
 
+class Targets(NamedTuple):
+    """What N = B*T steps lead to."""
+
+    frame: Tensor  # (N, 3, H, W)
+    y: Tensor  # (N, 3, H, W), the frame with noise
+    reward: Tensor  # (N, R), weights on the reward support
+    terminated: Tensor  # (N,), 0 or 1
+    weight: Tensor  # (N,), 0 past an episode's end
+
+
 def training_loss(
-    model: WorldModel, clips: Clips, generator: torch.Generator, config: ObjectiveConfig
+    model: WorldModel,
+    clips: Clips,
+    generator: torch.Generator,
+    config: ObjectiveConfig,
+    parts: "Parts | None" = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss (a scalar, about nats per dimension) and what it is made of.
 
-    `NLL(base) + NLL(flow)`, both exact and above the noise's entropy; the squared errors of
-    the base's mean and of the denoiser in units of the noise; and the cross-entropies of
-    reward and termination. The error of the mean keeps hard pixels from being called
-    uncertain and given up (beta-NLL, arXiv 2203.09168, section 3).
+    Args:
+        clips: with the L-1 frames before them.
+        generator: of all noise, on the model's device.
+        parts: `loss_parts`, or that compiled.
     """
     device = model.reward_support.device
     frames = to_signed(torch.from_numpy(clips.frames).to(device))
     actions = torch.from_numpy(clips.actions).to(device)
-    target = frames[:, model.config.history :].flatten(0, 1)
-    y = target + model.config.sigma * _normal(target.shape, generator)
-
+    frame = frames[:, model.config.history :].flatten(0, 1)
+    targets = Targets(
+        frame=frame,
+        y=frame + model.config.sigma * _normal(frame.shape, generator),
+        reward=two_hot(torch.from_numpy(clips.rewards).to(device).flatten(), model.reward_support),
+        terminated=torch.from_numpy(clips.terminated).to(device).flatten().float(),
+        weight=torch.from_numpy(clips.valid).to(device).flatten().float(),
+    )
     context = _rough_context(model, frames, actions, generator, config)
+    figures = (parts or loss_parts)(model, context, actions, targets)
+    likelihood = (figures["nll_excess_nats"] + figures["base_nll_excess_nats"]) / frame[0].numel()
+    pictures = figures["denoised_mse"] + config.mean_weight * figures["mean_mse"]
+    events = figures["reward_loss"] + figures["termination_loss"]
+    loss = likelihood + pictures / (2 * model.config.sigma**2) + config.event_weight * events
+    return loss, figures
+
+
+def loss_parts(
+    model: WorldModel, context: Tensor, actions: Tensor, targets: Targets
+) -> dict[str, Tensor]:
+    """The figures that the loss is made of; pure tensor work, to be compiled as a whole.
+
+    `NLL(base)` and `NLL(flow)`, both exact and above the noise's entropy; the squared errors
+    of the base's mean and of the denoiser; the cross-entropies of reward and termination.
+    The error of the mean keeps hard pixels from being called uncertain and given up
+    (beta-NLL, arXiv 2203.09168, section 3).
+    """
     given = model.conditions(context, actions)
-    outcome = model.outcome(y, given)
-    weight = torch.from_numpy(clips.valid).to(device).flatten().float()
-    dims = target[0].numel()
+    outcome = model.outcome(targets.y, given)
 
     def mean(values: Tensor) -> Tensor:
-        return (weight * values).sum() / weight.sum()
+        return (targets.weight * values).sum() / targets.weight.sum()
 
-    squared = (outcome.frame - target).square().mean(dim=(1, 2, 3))
-    rewards = torch.from_numpy(clips.rewards).to(device).flatten()
-    ended = torch.from_numpy(clips.terminated).to(device).flatten().float()
-    figures = {
-        "nll_excess_nats": mean(model.nll_excess(y, given)),
-        "base_nll_excess_nats": mean(model.base_nll_excess(y, given)),
-        "mean_mse": mean((given.mean - target).square().mean(dim=(1, 2, 3))),
-        "denoised_mse": mean(squared),
-        "reward_loss": mean(
-            F.cross_entropy(
-                outcome.reward_logits, two_hot(rewards, model.reward_support), reduction="none"
-            )
-        ),
-        "termination_loss": mean(
-            F.binary_cross_entropy_with_logits(outcome.termination_logit, ended, reduction="none")
-        ),
+    def squared(frame: Tensor) -> Tensor:
+        return mean((frame - targets.frame).square().mean(dim=(1, 2, 3)))
+
+    reward = F.cross_entropy(outcome.reward_logits, targets.reward, reduction="none")
+    termination = F.binary_cross_entropy_with_logits(
+        outcome.termination_logit, targets.terminated, reduction="none"
+    )
+    return {
+        "nll_excess_nats": mean(model.nll_excess(targets.y, given)),
+        "base_nll_excess_nats": mean(model.base_nll_excess(targets.y, given)),
+        "mean_mse": squared(given.mean),
+        "denoised_mse": squared(outcome.frame),
+        "reward_loss": mean(reward),
+        "termination_loss": mean(termination),
     }
-    likelihood = (figures["nll_excess_nats"] + figures["base_nll_excess_nats"]) / dims
-    pictures = figures["denoised_mse"] + config.mean_weight * figures["mean_mse"]
-    pictures = pictures / (2 * model.config.sigma**2)
-    events = figures["reward_loss"] + figures["termination_loss"]
-    return likelihood + pictures + config.event_weight * events, figures
+
+
+Parts = Callable[[WorldModel, Tensor, Tensor, Targets], dict[str, Tensor]]
 
 
 def two_hot(rewards: Tensor, support: Tensor) -> Tensor:

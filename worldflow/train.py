@@ -26,7 +26,7 @@ from worldflow.dataset import Clips, ClipSampler, Dataset, open_dataset
 from worldflow.errors import InputError
 from worldflow.journal import Log, ProgressBar
 from worldflow.model import ModelConfig, WorldModel
-from worldflow.objective import ObjectiveConfig, reward_support, training_loss
+from worldflow.objective import ObjectiveConfig, loss_parts, reward_support, training_loss
 from worldflow.playable import choose_device
 from worldflow.validation import validate, write_film
 from worldflow.world import World
@@ -42,6 +42,7 @@ class TrainConfig:
 
     data: str
     out: str
+    strict: bool
     model: ModelConfig
     steps: int
     minutes: float
@@ -59,7 +60,7 @@ class TrainConfig:
     device: str
     threads: int
     bfloat16: bool
-    compile: bool
+    compile: bool | None
     log_every: int
     checkpoint_minutes: float
     film_minutes: float
@@ -78,7 +79,7 @@ def train(config: TrainConfig) -> None:
     out = Path(config.out)
     resume = _check_out(out, config)
     device = choose_device(config.device, config.threads)
-    dataset = open_dataset(config.data)
+    dataset = open_dataset(config.data, config.strict)
     training, held_out = dataset.split(config.holdout)
     trainer = Trainer(config, training, device)
     if resume:
@@ -161,7 +162,8 @@ class Trainer:
         self.average = {k: v.detach().clone() for k, v in self.model.named_parameters()}
         self.optimizer = _optimizer(self.model, config)
         self.progress = Progress()
-        self.loss = torch.compile(training_loss) if config.compile else training_loss
+        wanted = config.compile if config.compile is not None else device != "cpu"
+        self.parts = torch.compile(loss_parts) if wanted else loss_parts
         self.sampler = ClipSampler(
             dataset,
             config.batch,
@@ -182,7 +184,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * self._schedule()
         with self._autocast():
-            loss, figures = self.loss(self.model, clips, generator, config.objective)
+            loss, figures = training_loss(
+                self.model, clips, generator, config.objective, self.parts
+            )
         self.optimizer.zero_grad()
         loss.backward()
         norm = self._clip_gradients()

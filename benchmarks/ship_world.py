@@ -1,0 +1,42 @@
+"""Put a trained and evaluated world into the package: `worldflow/worlds/NAME.safetensors`.
+
+python benchmarks/ship_world.py runs/breakout report/metrics.json breakout
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from worldflow.errors import InputError
+from worldflow.world import SHIPPED, World
+
+
+def ship(run: str, report: Path, name: str) -> Path:
+    """Copy the world of `run` under `name`, with the figures of `report` on its card.
+
+    Raises:
+        InputError: the report judges another world.
+    """
+    world = World.load(run)
+    metrics = json.loads(report.read_text())
+    if metrics["world_hash"] != world.hash:
+        raise InputError(
+            f"{report} judges the world {metrics['world_hash']}, but {run} is {world.hash}: "
+            "evaluate it again"
+        )
+    told = {key: value for key, value in metrics.items() if value is not None}
+    card = dataclasses.replace(world.card, name=name, metrics=told)
+    path = SHIPPED / f"{name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    dataclasses.replace(world, card=card).save(path)
+    return path
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", help="a run folder or a world file")
+    parser.add_argument("report", type=Path, help="metrics.json of `worldflow evaluate`")
+    parser.add_argument("name", help="what the world is to be called")
+    arguments = parser.parse_args()
+    print(ship(arguments.run, arguments.report, arguments.name))
