@@ -70,35 +70,51 @@ def progress(run: Path) -> int:
         return int(json.loads(file.metadata()[METADATA_KEY])["progress"]["step"])
 
 
+def start(data: Path, out: Path, **changes: object) -> subprocess.Popen[bytes]:
+    """The command `worldflow train`, in a process of its own."""
+    overrides = {"steps": 40, "log_every": 10, "device": "cpu", "threads": 1} | changes
+    overrides |= {f"model.{name}": value for name, value in dataclasses.asdict(CONFIG).items()}
+    overrides |= {"batch": 2, "horizon": 4, "long_every": 3, "film_minutes": 0}
+    command = [sys.executable, "-m", "worldflow", "train", f"data={data}", f"out={out}"]
+    command += [
+        f"{key}={value}".replace("(", "[").replace(")", "]") for key, value in overrides.items()
+    ]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(run: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    """Until a checkpoint of at least `step` is there."""
+    while not (run / "checkpoint.safetensors").exists() or progress(run) < step:
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
 def test_a_killed_run_ends_where_an_uninterrupted_one_ends(data: Path, tmp_path: Path) -> None:
     """SIGKILL after some checkpoint, rerun, and every tensor is the same to the last bit."""
-    overrides = [
-        *(f"model.{name}={list(getattr(CONFIG, name))}" for name in ("channels", "blocks")),
-        *(f"model.{name}={getattr(CONFIG, name)}" for name in ("hidden", "components", "heads")),
-        "model.window=5", "batch=2", "horizon=4", "long_every=3", "steps=40", "threads=1",
-        "checkpoint_minutes=0", "film_minutes=0", "log_every=10", "device=cpu",
-    ]  # fmt: skip
-    for name in ("whole", "killed"):
-        command = [sys.executable, "-m", "worldflow", "train", f"data={data}"]
-        command += [f"out={tmp_path / name}", *overrides]
-        if name == "killed":
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-            while (
-                not (tmp_path / name / "checkpoint.safetensors").exists()
-                or progress(tmp_path / name) < 5
-            ):
-                assert process.poll() is None
-                time.sleep(0.01)
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            assert 5 <= progress(tmp_path / name) < 40
-        subprocess.run(command, check=True, capture_output=True)
-    whole, killed = tensors(tmp_path / "whole"), tensors(tmp_path / "killed")
-    assert whole.keys() == killed.keys()
-    assert all(torch.equal(whole[key], killed[key]) for key in whole)
-    assert World.load(tmp_path / "whole").hash == World.load(tmp_path / "killed").hash
-    steps = [json.loads(line)["step"] for line in (tmp_path / "killed/log.jsonl").open()]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    other = start(data, whole, checkpoint_minutes=100)
+    process = start(data, killed, checkpoint_minutes=0)
+    wait_for(killed, 5, process)
+    process.kill()
+    process.wait()
+    assert 5 <= progress(killed) < 40
+    assert start(data, killed, checkpoint_minutes=0).wait() == 0
+    assert other.wait() == 0
+    expected, found = tensors(whole), tensors(killed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert World.load(whole).hash == World.load(killed).hash
+    steps = [json.loads(line)["step"] for line in (killed / "log.jsonl").open()]
     assert steps == [10, 20, 30, 40]
+
+
+def test_ctrl_c_keeps_all_updates(data: Path, tmp_path: Path) -> None:
+    process = start(data, tmp_path / "run", steps=100_000, checkpoint_minutes=0.001)
+    wait_for(tmp_path / "run", 1, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    world = World.load(tmp_path / "run")
+    assert world.card.training["updates"] == progress(tmp_path / "run") >= 1
 
 
 def test_training_learns(data: Path, tmp_path: Path) -> None:
@@ -126,7 +142,7 @@ def test_bad_steps_are_left_out(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An update whose gradient is not finite changes no weight, and is counted."""
-    from worldflow import train as module
+    from worldflow import trainer as module
 
     honest = module.training_loss
 

@@ -1,70 +1,26 @@
 """`worldflow train`: from a folder of episodes to a world file.
 
-Needs only torch, numpy and safetensors (tqdm and Pillow are used if they are there). Every
-random draw of an update is a function of (seed, step), so that a run that was killed goes
-on from its checkpoint as if nothing had happened.
+Needs only torch, numpy and safetensors (tqdm and Pillow are used if they are there).
 """
 
-import json
-import shlex
-import sys
+import signal
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import Event, current_thread, main_thread
+from types import FrameType
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from worldflow.card import WorldCard
-from worldflow.checkpoint import Progress, load_checkpoint, read_settings, save_checkpoint
-from worldflow.cost import device_name, gflop_per_frame
-from worldflow.dataset import Clips, ClipSampler, Dataset, open_dataset
+from worldflow.checkpoint import read_settings
+from worldflow.dataset import Dataset, open_dataset
 from worldflow.errors import InputError
 from worldflow.journal import Log, ProgressBar
-from worldflow.model import ModelConfig, WorldModel
-from worldflow.objective import ObjectiveConfig, loss_parts, reward_support, training_loss
 from worldflow.playable import choose_device
+from worldflow.trainer import TrainConfig, Trainer, run_settings
 from worldflow.validation import validate, write_film
-from worldflow.world import World
+from worldflow.world import PARTIAL
 
-WARMUP = 200  # updates of rising learning rate
-DECAY = 0.4  # the last share of the run, in which the learning rate falls to nothing
-START_LENGTH, STARTS = 8, 32  # frames of a start, and how many a world keeps
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """See `conf/train.yaml` for what each key means and its default."""
-
-    data: str
-    out: str
-    strict: bool
-    model: ModelConfig
-    steps: int
-    minutes: float
-    name: str
-    seed: int
-    batch: int
-    horizon: int
-    fresh: float
-    long_every: int
-    learning_rate: float
-    weight_decay: float
-    average: float
-    holdout: float
-    objective: ObjectiveConfig
-    device: str
-    threads: int
-    bfloat16: bool
-    compile: bool | None
-    log_every: int
-    checkpoint_minutes: float
-    film_minutes: float
-    tensorboard: bool
+__all__ = ["TrainConfig", "train"]
 
 
 def train(config: TrainConfig) -> None:
@@ -73,6 +29,8 @@ def train(config: TrainConfig) -> None:
     Raises:
         InputError: neither `steps` nor `minutes`, no usable data, or an `out` that is not a run
             of these settings.
+        WorkError: the disk is full; the last checkpoint is kept.
+        KeyboardInterrupt: stopped by the user; all updates are kept.
     """
     if (config.steps > 0) == (config.minutes > 0):
         raise InputError("how long? give either steps=20000 or minutes=20")
@@ -93,12 +51,12 @@ def train(config: TrainConfig) -> None:
 
 def _check_out(out: Path, config: TrainConfig) -> bool:
     """Whether `out` holds a run to go on with; InputError if it holds anything else."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and all(_unfinished(path) for path in out.iterdir())):
         return False
     checkpoint = out / "checkpoint.safetensors"
     if not checkpoint.is_file():
         raise InputError(f"out={out} exists and is no training run: choose another folder")
-    before, now = read_settings(checkpoint), _settings(config)
+    before, now = read_settings(checkpoint), run_settings(config)
     changed = sorted(key for key in now if before.get(key) != now[key])
     if changed:
         raise InputError(
@@ -108,20 +66,42 @@ def _check_out(out: Path, config: TrainConfig) -> bool:
     return True
 
 
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    """What must stay the same for a run to be the same run, as JSON has it."""
-    free = ("out", "steps", "minutes", "name", "device", "threads", "log_every", "tensorboard")
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return {k: v for k, v in settings.items() if k not in free and not k.endswith("_minutes")}
+def _unfinished(path: Path) -> bool:
+    """Whether `path` is what a run leaves that was killed before its first checkpoint."""
+    return path.name.endswith(PARTIAL)
 
 
-def _run(trainer: "Trainer", config: TrainConfig, held_out: Dataset, out: Path, log: Log) -> None:
-    """Updates until the budget is spent; checkpoints, logs and films on the way."""
+@contextmanager
+def stop_between_updates() -> Iterator[Event]:
+    """Ctrl-C sets the event, so that an update is never left half-made; a second one breaks in."""
+    stop = Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if current_thread() is not main_thread():  # only the main one may listen
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(trainer: Trainer, config: TrainConfig, held_out: Dataset, out: Path, log: Log) -> None:
+    """Updates until the budget is spent; checkpoints, logs and films on the way.
+
+    Raises:
+        KeyboardInterrupt: stopped by the user; all updates are kept.
+    """
     progress = trainer.progress
     saved = filmed = progress.seconds
+    trainer.save(out)  # from now on the run can be killed
     clock = time.perf_counter()
-    with ProgressBar(config.steps, config.minutes, progress) as bar:
-        while not trainer.finished():
+    with ProgressBar(config.steps, config.minutes, progress) as bar, stop_between_updates() as stop:
+        while not trainer.finished() and not stop.is_set():
             figures = trainer.update()
             if progress.step % config.log_every == 0:
                 figures |= validate(trainer.world(), held_out)
@@ -136,223 +116,8 @@ def _run(trainer: "Trainer", config: TrainConfig, held_out: Dataset, out: Path, 
             now = time.perf_counter()  # all of it counts: what a budget in minutes buys
             progress.seconds, clock = progress.seconds + now - clock, now
             bar.advance(progress)
-    trainer.save(out)
+        trainer.save(out)
+    if stop.is_set():
+        raise KeyboardInterrupt
     if config.film_minutes > 0:
         write_film(out / "film-last", trainer.world(), held_out)
-
-
-class Trainer:
-    """The model, its running mean, the optimiser, and one update after the other."""
-
-    def __init__(self, config: TrainConfig, dataset: Dataset, device: str) -> None:
-        self.config, self.dataset, self.device = config, dataset, device
-        height, width, _ = dataset.frame_shape
-        if height != width or height % 16:
-            raise InputError(
-                f"frames are {height}x{width}: expected square ones, a multiple of 16 wide; "
-                "collect them with size=64"
-            )
-        torch.manual_seed(config.seed)
-        self.model = WorldModel(
-            config.model,
-            size=height,
-            action_count=len(dataset.header.action_names),
-            reward_support=_support(dataset),
-        ).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = {k: v.detach().clone() for k, v in self.model.named_parameters()}
-        self.optimizer = _optimizer(self.model, config)
-        self.progress = Progress()
-        wanted = config.compile if config.compile is not None else device != "cpu"
-        self.parts = torch.compile(loss_parts) if wanted else loss_parts
-        self.sampler = ClipSampler(
-            dataset,
-            config.batch,
-            config.horizon,
-            config.seed,
-            past=config.model.history - 1,
-            fresh=config.fresh,
-        )
-        self.pool = ThreadPoolExecutor(2)
-        self.coming: dict[int, Future[Clips]] = {}
-
-    def update(self) -> dict[str, float]:
-        """One step of the optimiser; the figures of its batch."""
-        progress, config = self.progress, self.config
-        clips = self._clips(progress.step)
-        seed = int(np.random.SeedSequence((config.seed, progress.step)).generate_state(1)[0])
-        generator = torch.Generator(self.device).manual_seed(seed)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * self._schedule()
-        with self._autocast():
-            loss, figures = training_loss(
-                self.model, clips, generator, config.objective, self.parts
-            )
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = self._clip_gradients()
-        if norm is not None:
-            self.optimizer.step()
-            self._update_average()
-        progress.step += 1
-        progress.frames += int(clips.valid.sum())
-        return {name: float(value.detach()) for name, value in figures.items()}
-
-    def _clips(self, step: int) -> Clips:
-        """The clips of `step`; those of the next steps are read meanwhile."""
-        for ahead in range(step, step + 4):
-            if ahead not in self.coming:
-                self.coming[ahead] = self.pool.submit(
-                    self.sampler.clips, ahead, *self._shape(ahead)
-                )
-        return self.coming.pop(step).result()
-
-    def _shape(self, step: int) -> tuple[int, int]:
-        """Clips and their length; now and then few long ones, to learn to look back."""
-        config = self.config
-        if not config.long_every or (step + 1) % config.long_every:
-            return config.batch, config.horizon
-        length = config.model.window + 8
-        return max(1, config.batch * config.horizon // length), length
-
-    def _schedule(self) -> float:
-        """The learning rate's factor: warm-up, a plateau, a straight line down to nothing."""
-        warm = min(1.0, (self.progress.step + 1) / WARMUP)
-        return warm * min(1.0, max(0.0, 1 - self._spent()) / DECAY)
-
-    def _spent(self) -> float:
-        """The share of the budget that is used up."""
-        if self.config.steps:
-            return self.progress.step / self.config.steps
-        return self.progress.seconds / (60 * self.config.minutes)
-
-    def finished(self) -> bool:
-        return self._spent() >= 1
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.config.bfloat16)
-
-    def _clip_gradients(self) -> float | None:
-        """Bound the gradient by what is typical; None if this update is to be left out."""
-        progress = self.progress
-        total = torch.nn.utils.get_total_norm(
-            [p.grad for p in self.model.parameters() if p.grad is not None]
-        )
-        norm = float(total)
-        if not np.isfinite(norm):
-            progress.skipped += 1
-            return None
-        typical = progress.typical_norm or norm
-        torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), typical, total)
-        # A geometric mean: one outlier says little, a new level is soon believed.
-        progress.typical_norm = typical**0.95 * max(norm, 1e-12) ** 0.05
-        return norm
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # Short runs must forget their first weights, too.
-        decay = min(self.config.average, (1 + self.progress.step) / (10 + self.progress.step))
-        current = [p.detach() for p in self.model.parameters()]
-        torch._foreach_lerp_(list(self.average.values()), current, 1 - decay)
-
-    def world(self) -> World:
-        """The world as it stands, with the averaged weights."""
-        header, config = self.dataset.header, self.config
-        model = WorldModel(
-            config.model,
-            size=self.model.size,
-            action_count=self.model.action_count,
-            reward_support=self.model.reward_support.clone(),
-        ).to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        model.load_state_dict({**self.model.state_dict(), **self.average})
-        frames, actions = _starts(self.dataset)
-        card = WorldCard(
-            name=config.name or Path(config.out).name,
-            game=header.source,
-            settings=header.settings,
-            action_names=header.action_names,
-            key_map=header.key_map,
-            frame_rate=header.frame_rate,
-            max_episode_steps=header.max_episode_steps,
-            training=self._history(),
-        )
-        return World(card, model.eval().requires_grad_(False), frames, actions)
-
-    def _history(self) -> dict[str, Any]:
-        """How this world came to be, for its card."""
-        return {
-            "command": shlex.join(["worldflow", *sys.argv[1:]]),
-            "device": device_name(self.device),
-            "updates": self.progress.step,
-            "frames_trained": self.progress.frames,
-            "minutes": round(self.progress.seconds / 60, 2),
-            "episodes": len(self.dataset.episodes),
-            "frames": self.dataset.steps,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "gflop_per_frame": round(gflop_per_frame(self.model), 4),
-            "seed": self.config.seed,
-        }
-
-    def describe(self, dataset: Dataset) -> str:
-        """What is about to be trained, in one line."""
-        history = self._history()
-        return (
-            f"{dataset.header.source}: {history['frames']} steps of {history['episodes']} episodes"
-            f" to train on; {history['parameters'] / 1e6:.2f} M parameters,"
-            f" {history['gflop_per_frame']:.2f} GFLOP per frame, on {history['device']};"
-            f" from update {self.progress.step}"
-        )
-
-    def report(self, figures: dict[str, float]) -> dict[str, float]:
-        """One line of the log."""
-        progress = self.progress
-        return {
-            "step": progress.step,
-            "frames": progress.frames,
-            "seconds": round(progress.seconds, 1),
-            "frames_per_s": round(progress.frames / max(progress.seconds, 1e-6), 1),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "typical_gradient_norm": progress.typical_norm,
-            "skipped_updates": progress.skipped,
-            **figures,
-        }
-
-    def save(self, out: Path) -> None:
-        self.world().save(out / "world.safetensors")
-        save_checkpoint(
-            out / "checkpoint.safetensors",
-            self.model,
-            self.average,
-            self.optimizer,
-            self.progress,
-            _settings(self.config),
-        )
-
-    def load(self, path: Path) -> None:
-        self.progress = load_checkpoint(path, self.model, self.average, self.optimizer)
-
-
-def _optimizer(model: WorldModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; biases, gains and other vectors are not decayed."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
-
-
-def _support(dataset: Dataset) -> Tensor:
-    rewards = np.concatenate([e.steps(0, len(e)).rows["reward"] for e in dataset.episodes])
-    return reward_support(dataset.reward_values, float(rewards.min()), float(rewards.max()))
-
-
-def _starts(dataset: Dataset) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The first frames of some episodes: `(S, T, H, W, 3)` and their actions `(S, T-1)`."""
-    long = [e for e in dataset.episodes if len(e) >= START_LENGTH]
-    length = START_LENGTH if long else 1
-    chosen = (long or dataset.episodes)[:STARTS]
-    frames = np.stack([e.frames(0, length) for e in chosen])
-    actions = np.stack([e.steps(0, length - 1).rows["action"] for e in chosen])
-    return frames, actions.astype(np.int64)

@@ -22,6 +22,7 @@ from worldflow.model import ModelConfig, WorldModel, to_signed
 
 FORMAT_VERSION = 1
 METADATA_KEY = "worldflow_world"
+PARTIAL = ".partial"  # what a file is called while it is being written
 SHIPPED = Path(__file__).parent / "worlds"
 
 
@@ -235,7 +236,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         WorkError: it cannot be written (a full disk); the old file is kept.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     try:
         partial.write_bytes(data)
         partial.replace(path)
