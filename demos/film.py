@@ -1,0 +1,225 @@
+"""Films and picture strips from uint8 frames: mp4 (PyAV), GIF and PNG (Pillow).
+
+Used by the player, training and evaluation. PyAV and Pillow are imported when first needed:
+training must import without them. The writers replace a file of the same name.
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldflow.errors import InputError
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
+
+Frames = NDArray[np.uint8]
+"""RGB pictures, `(T, H, W, 3)`."""
+
+FILM_SUFFIXES = (".mp4", ".gif")
+GIF_MAX_RATE = 50  # browsers slow a delay below 20 ms down to 100 ms
+GIF_COLOURS = 256
+GAP = 2  # pixels between the cells of a strip, before scaling
+BACKGROUND = (24, 24, 28)
+TEXT = (230, 230, 230)
+LABEL_SIZE = 14
+
+
+def upscale(frames: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """Each pixel of `(..., H, W, 3)` as a block of `scale` x `scale` equal ones."""
+    return frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+def side_by_side(films: Sequence[Frames], columns: int | None = None) -> Frames:
+    """One film that shows several at once, row by row, `columns` in a row (default: all).
+
+    `side_by_side([truth, dream])` is `(T, H, 2W + 2, 3)`. An unfilled last row stays dark.
+
+    Raises:
+        ValueError: no films, or films of different shapes.
+    """
+    if not films or any(film.shape != films[0].shape for film in films):
+        raise ValueError(f"films of one shape wanted, got {[film.shape for film in films]}")
+    columns = columns or len(films)
+    rows = -(-len(films) // columns)
+    length, height, width, _ = films[0].shape
+    shape = (length, rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
+    sheet = np.full(shape, BACKGROUND, np.uint8)
+    for index, film in enumerate(films):
+        row, column = divmod(index, columns)
+        top, left = row * (height + GAP), column * (width + GAP)
+        sheet[:, top : top + height, left : left + width] = film
+    return sheet
+
+
+class FilmWriter(Protocol):
+    """Takes frames one by one; `close` makes the file whole, however many there were."""
+
+    def add(self, frame: NDArray[np.uint8]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Mp4Writer:
+    """H.264 in yuv420p, which every browser and phone plays; nearest-neighbour upscaled.
+
+    Frames are encoded as they come, so a film of any length needs little memory. No file is
+    made before the first frame.
+
+    Args:
+        frame_rate: frames per second of the film.
+        scale: pixels of the film for each pixel of a frame. Even values keep edges clean, for
+            yuv420p stores one colour for each 2x2 block.
+    """
+
+    def __init__(self, path: Path, frame_rate: int, scale: int = 6) -> None:
+        self._path, self._frame_rate, self._scale = path, frame_rate, scale
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Append one frame `(H, W, 3)`; all must have one size."""
+        import av
+
+        picture = upscale(frame, self._scale)
+        height, width = picture.shape[:2]
+        # yuv420p wants even sides
+        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self._container is None or self._stream is None:
+            self._container = av.open(str(self._path), "w", options={"movflags": "+faststart"})
+            self._stream = self._container.add_stream("libx264", rate=self._frame_rate)
+            self._stream.height, self._stream.width = picture.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.options = {"crf": "18"}
+            # For pictures this small, threads cost more than they give.
+            self._stream.codec_context.thread_count = 1
+        video_frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        self._container.mux(self._stream.encode(video_frame))
+
+    def close(self) -> None:
+        """Write what the encoder still holds, and the index."""
+        container, self._container = self._container, None
+        if container is None or self._stream is None:
+            return
+        try:
+            container.mux(self._stream.encode())
+        finally:
+            container.close()
+
+
+class GifWriter:
+    """Gathers frames in memory and writes the GIF on `close`: its palette needs them all."""
+
+    def __init__(self, path: Path, frame_rate: int, scale: int = 6) -> None:
+        self._path, self._frame_rate, self._scale = path, frame_rate, scale
+        self._frames: list[NDArray[np.uint8]] = []
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Append one frame `(H, W, 3)`; all must have one size."""
+        self._frames.append(frame.copy())
+
+    def close(self) -> None:
+        """Write the GIF, if there are any frames."""
+        frames, self._frames = self._frames, []
+        if frames:
+            write_gif(self._path, np.stack(frames), self._frame_rate, self._scale)
+
+
+def film_writer(path: Path, frame_rate: int, scale: int = 6) -> FilmWriter:
+    """The writer for a path's suffix: `.mp4` or `.gif`.
+
+    Raises:
+        InputError: another suffix.
+    """
+    if path.suffix.lower() == ".mp4":
+        return Mp4Writer(path, frame_rate, scale)
+    if path.suffix.lower() == ".gif":
+        return GifWriter(path, frame_rate, scale)
+    raise InputError(f"'{path}' is no film: its name must end in {' or '.join(FILM_SUFFIXES)}")
+
+
+def write_mp4(path: Path, frames: Frames, frame_rate: int, scale: int = 6) -> None:
+    """Write `(T, H, W, 3)` as a film of T frames; see `Mp4Writer`."""
+    with closing(Mp4Writer(path, frame_rate, scale)) as film:
+        for frame in frames:
+            film.add(frame)
+
+
+def write_gif(path: Path, frames: Frames, frame_rate: int, scale: int = 3) -> None:
+    """Write `(T, H, W, 3)` as a GIF that loops, all frames with one palette.
+
+    Above 50 frames a second, frames are left out so that it plays at the right speed.
+    """
+    from PIL import Image
+
+    stride = -(-frame_rate // GIF_MAX_RATE)
+    # A GIF's clock ticks in 10 ms: round the times, not the delays, so that errors do not add up.
+    times = np.round(np.arange(len(frames[::stride]) + 1) * stride * 100 / frame_rate).astype(int)
+    indices, palette = _shared_palette(frames[::stride])
+    pictures = []
+    for picture in upscale(indices[..., None], scale)[..., 0]:
+        pictures.append(Image.fromarray(picture))
+        pictures[-1].putpalette(palette)
+    delays = [int(delay) * 10 for delay in np.diff(times)]
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=delays, loop=0, optimize=False
+    )
+
+
+def _shared_palette(frames: Frames) -> tuple[NDArray[np.uint8], bytes]:
+    """Frames as palette indices `(T, H, W)`, and the palette; exact up to 256 colours.
+
+    Every distinct colour weighs the logarithm of its count: by plain counts, the few pixels
+    of a ball would lose their colour to shades of the background.
+    """
+    from PIL import Image
+
+    codes = frames.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    distinct, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    colours = np.stack([distinct >> 16, distinct >> 8 & 255, distinct & 255], -1).astype(np.uint8)
+    if len(colours) <= GIF_COLOURS:
+        index_of_colour, palette = np.arange(len(colours), dtype=np.uint8), colours.tobytes()
+    else:
+        weights = 1 + np.log2(counts).astype(int)
+        sample = Image.fromarray(colours.repeat(weights, axis=0)[None])
+        chosen = sample.quantize(GIF_COLOURS, method=Image.Quantize.MEDIANCUT)
+        mapped = Image.fromarray(colours[None]).quantize(palette=chosen, dither=Image.Dither.NONE)
+        index_of_colour, palette = np.asarray(mapped)[0], bytes(chosen.getpalette() or [])
+    return index_of_colour[inverse].reshape(codes.shape), palette
+
+
+def write_strip(
+    path: Path, rows: Sequence[Frames], labels: Sequence[str] = (), scale: int = 2
+) -> None:
+    """Write a PNG: each film of `rows` `(T, H, W, 3)` is one row of pictures, time to the right.
+
+    Args:
+        labels: a text at the left of each row; none, or one for each row.
+        scale: pixels of the strip for each pixel of a frame.
+
+    Raises:
+        ValueError: films of different shapes, or labels that do not match the rows.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    if labels and len(labels) != len(rows):
+        raise ValueError(f"{len(labels)} labels for {len(rows)} rows")
+    cells = [frame[None] for film in rows for frame in film]
+    sheet = Image.fromarray(upscale(side_by_side(cells, columns=len(rows[0]))[0], scale))
+    if labels:
+        font = ImageFont.load_default(LABEL_SIZE)
+        margin = int(max(font.getlength(label) for label in labels)) + 2 * LABEL_SIZE
+        labelled = Image.new("RGB", (margin + sheet.width, sheet.height), BACKGROUND)
+        labelled.paste(sheet, (margin, 0))
+        row_height = (rows[0].shape[1] + GAP) * scale
+        for row, label in enumerate(labels):
+            middle = row * row_height + rows[0].shape[1] * scale // 2
+            ImageDraw.Draw(labelled).text(
+                (LABEL_SIZE, middle), label, fill=TEXT, font=font, anchor="lm"
+            )
+        sheet = labelled
+    sheet.save(path)
