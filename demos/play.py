@@ -81,7 +81,7 @@ def _check(config: PlayConfig) -> None:
 
 
 def _check_out(out: Path) -> None:
-    from worldflow.demos.film import film_writer
+    from worldflow.film import film_writer
 
     film_writer(out, frame_rate=1)  # refuses a wrong suffix
     if out.is_dir():
@@ -148,7 +148,7 @@ def make_film(playable: "Playable", config: PlayConfig, seed: int) -> Path:
 
 
 def _write(path: Path, frames: Iterable[NDArray[np.uint8]], frame_rate: int, scale: int) -> None:
-    from worldflow.demos.film import film_writer
+    from worldflow.film import film_writer
 
     filmed = 0
     try:

@@ -119,7 +119,7 @@ def _plot_psnr(path: Path, rollouts: Rollouts, title: str) -> None:
 
 def _draw_films(path: Path, films: list[Film]) -> None:
     """A strip of pictures for each film: the truth, and rollouts below it."""
-    from worldflow.demos.film import write_strip
+    from worldflow.film import write_strip
 
     rows: list[NDArray[np.uint8]] = []
     labels: list[str] = []

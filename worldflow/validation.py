@@ -59,7 +59,7 @@ def write_film(path: Path, world: World, held_out: Dataset) -> None:
         shown.append(step.frame)
     dreams = np.stack(shown, axis=1)  # (FILMS, T+1, H, W, 3)
     try:
-        from worldflow.demos.film import side_by_side, write_gif, write_strip
+        from worldflow.film import side_by_side, write_gif, write_strip
     except ImportError as error:
         print(f"no film: {error}; pip install Pillow", flush=True)
         return

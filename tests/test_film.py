@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from worldflow.demos.film import (
+from worldflow.errors import InputError
+from worldflow.film import (
     film_writer,
     side_by_side,
     upscale,
@@ -13,7 +14,6 @@ from worldflow.demos.film import (
     write_mp4,
     write_strip,
 )
-from worldflow.errors import InputError
 
 
 def moving_dot(length=12, height=16, width=20):
