@@ -1,6 +1,8 @@
 """Put a trained and evaluated world into the package: `worldflow/worlds/NAME.safetensors`.
 
-python benchmarks/ship_world.py runs/breakout report/metrics.json breakout
+    python benchmarks/ship_world.py runs/breakout report/metrics.json breakout
+
+`--command` says how to train it again, where the card's own command names folders of one machine.
 """
 
 import argparse
@@ -12,7 +14,7 @@ from worldflow.errors import InputError
 from worldflow.world import SHIPPED, World
 
 
-def ship(run: str, report: Path, name: str) -> Path:
+def ship(run: str, report: Path, name: str, command: str | None) -> Path:
     """Copy the world of `run` under `name`, with the figures of `report` on its card.
 
     Raises:
@@ -26,7 +28,8 @@ def ship(run: str, report: Path, name: str) -> Path:
             "evaluate it again"
         )
     told = {key: value for key, value in metrics.items() if value is not None}
-    card = dataclasses.replace(world.card, name=name, metrics=told)
+    training = world.card.training | ({"command": command} if command else {})
+    card = dataclasses.replace(world.card, name=name, training=training, metrics=told)
     path = SHIPPED / f"{name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     dataclasses.replace(world, card=card).save(path)
@@ -38,5 +41,6 @@ if __name__ == "__main__":
     parser.add_argument("run", help="a run folder or a world file")
     parser.add_argument("report", type=Path, help="metrics.json of `worldflow evaluate`")
     parser.add_argument("name", help="what the world is to be called")
+    parser.add_argument("--command", help="how to train it again, if not as the card has it")
     arguments = parser.parse_args()
-    print(ship(arguments.run, arguments.report, arguments.name))
+    print(ship(arguments.run, arguments.report, arguments.name, arguments.command))

@@ -207,7 +207,9 @@ def read_about(path: Path) -> dict[str, Any]:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 2 <= length <= min(size, 1 << 24):
-            raise InputError(f"{path} is not a world: expected a worldflow .safetensors file")
+            raise InputError(
+                f"{path} is no world, or cut short: expected a worldflow .safetensors file"
+            )
         try:
             header: dict[str, Any] = json.loads(file.read(length))
             metadata = header.pop("__metadata__", {})
@@ -216,10 +218,10 @@ def read_about(path: Path) -> dict[str, Any]:
             end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
-                f"{path} is not a world: expected a worldflow .safetensors file"
+                f"{path} is no world, or damaged: expected a worldflow .safetensors file"
             ) from error
     if version is None:
-        raise InputError(f"{path} is not a world: a safetensors file of something else")
+        raise InputError(f"{path} is no world: a safetensors file of something else")
     if version != FORMAT_VERSION:
         raise InputError(
             f"{path} is a world of version {version}, but this worldflow reads version "
