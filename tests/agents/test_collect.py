@@ -138,7 +138,7 @@ def test_workers_end_when_their_collector_is_killed(tmp_path: Path) -> None:
     process = start(tmp_path / "out")
     wait_for_play(tmp_path / "out")
     process.kill()
-    process.communicate(timeout=30)  # returns once no worker holds its output any more
+    process.communicate(timeout=120)  # returns once no worker holds its output any more
     assert all(episode.complete for episode in episodes(tmp_path / "out"))
 
 
@@ -147,7 +147,7 @@ def test_ctrl_c_closes_every_episode(tmp_path: Path) -> None:
     process = start(tmp_path / "out")
     wait_for_play(tmp_path / "out")
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert errors.count("KeyboardInterrupt") == 1
     assert all(episode.complete for episode in episodes(tmp_path / "out"))
 
