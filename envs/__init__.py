@@ -13,14 +13,18 @@ LEARNED = {
 def register_worlds() -> None:
     """Make the project's ids known to Gymnasium; calling it again changes nothing.
 
-    Entry points are strings, so nothing is imported before an env is made. No limit is
-    registered: the one of a world stands in its file, and the env itself keeps it.
+    Entry points are strings, so nothing is imported before an env is made. Worlds have no
+    limit registered: it stands in a world's file, and the env itself keeps it.
     """
     import gymnasium
 
     ids = gymnasium.registry
     if "worldflow/BounceGame-v0" not in ids:
-        gymnasium.register("worldflow/BounceGame-v0", "worldflow.envs.bounce:BounceGame")
+        gymnasium.register(
+            "worldflow/BounceGame-v0",
+            "worldflow.envs.bounce:BounceGame",
+            max_episode_steps=1000,  # as on its card: good play would never end
+        )
     for env_id, kwargs in LEARNED.items():
         if env_id not in ids:
             gymnasium.register(

@@ -313,3 +313,9 @@ def test_impossible_state_is_refused(change: dict[str, int], message: str) -> No
     assert game.state() == FLYING
     with pytest.raises(InputError, match="bounce"):
         BounceGame.from_truth({"ram": np.zeros(128, np.uint8)})
+
+
+def test_made_by_gymnasium_it_is_truncated_where_its_card_says() -> None:
+    env = gymnasium.make("worldflow/BounceGame-v0")
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == BounceGame().card.max_episode_steps
