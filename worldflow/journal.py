@@ -3,7 +3,6 @@
 import json
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from worldflow.checkpoint import Progress
@@ -46,7 +45,10 @@ def _step(line: str) -> int:
 
 
 class ProgressBar:
-    """tqdm over updates or minutes; without tqdm, a line for every report."""
+    """tqdm over updates or minutes; without tqdm, a line for every report.
+
+    Use with `contextlib.closing`.
+    """
 
     def __init__(self, steps: int, minutes: float, progress: Progress) -> None:
         self.by_step = steps > 0
@@ -65,15 +67,8 @@ class ProgressBar:
             mininterval=1.0,
         )
 
-    def __enter__(self) -> "ProgressBar":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Leave the bar as it stands."""
         if self.bar is not None:
             self.bar.close()
 

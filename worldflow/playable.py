@@ -23,9 +23,8 @@ def load_playable(
     if engine not in ENGINES:
         raise InputError(f"unknown engine '{engine}'; {did_you_mean(engine, ENGINES)}")
     from worldflow.torch_engine import TorchEngine
-    from worldflow.world import World, resolve_world
+    from worldflow.world import World
 
-    resolve_world(what)  # an unknown name is told before anything slow
     world = World.load(what, device=choose_device(device, threads))
     return Playable(world.card, TorchEngine(world), world.start_frames, world.start_actions)
 

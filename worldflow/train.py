@@ -6,7 +6,7 @@ Needs only torch, numpy and safetensors (tqdm and Pillow are used if they are th
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event, current_thread, main_thread
 from types import FrameType
@@ -100,7 +100,8 @@ def _run(trainer: Trainer, config: TrainConfig, held_out: Dataset, out: Path, lo
     saved = filmed = progress.seconds
     trainer.save(out)  # from now on the run can be killed
     clock = time.perf_counter()
-    with ProgressBar(config.steps, config.minutes, progress) as bar, stop_between_updates() as stop:
+    shown = ProgressBar(config.steps, config.minutes, progress)
+    with closing(shown) as bar, stop_between_updates() as stop:
         while not trainer.finished() and not stop.is_set():
             figures = trainer.update()
             if progress.step % config.log_every == 0:

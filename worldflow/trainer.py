@@ -93,6 +93,8 @@ class Trainer:
             past=config.model.history - 1,
             fresh=config.fresh,
         )
+        self.starts = _starts(dataset)
+        self.gflop_per_frame = gflop_per_frame(self.model)
         self.pool = ThreadPoolExecutor(2)
         self.coming: dict[int, Future[Clips]] = {}
 
@@ -186,7 +188,6 @@ class Trainer:
             reward_support=self.model.reward_support.clone(),
         ).to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.load_state_dict({**self.model.state_dict(), **self.average})
-        frames, actions = _starts(self.dataset)
         card = WorldCard(
             name=config.name or Path(config.out).name,
             game=header.source,
@@ -197,7 +198,7 @@ class Trainer:
             max_episode_steps=header.max_episode_steps,
             training=self._history(),
         )
-        return World(card, model.eval().requires_grad_(False), frames, actions)
+        return World(card, model.eval().requires_grad_(False), *self.starts)
 
     def _history(self) -> dict[str, Any]:
         """How this world came to be, for its card."""
@@ -210,7 +211,7 @@ class Trainer:
             "episodes": len(self.dataset.episodes),
             "frames": self.dataset.steps,
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            "gflop_per_frame": round(gflop_per_frame(self.model), 4),
+            "gflop_per_frame": round(self.gflop_per_frame, 4),
             "seed": self.config.seed,
         }
 
