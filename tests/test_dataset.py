@@ -207,6 +207,19 @@ def test_terminations_are_drawn(folder: Path) -> None:
     assert not ClipSampler(stopped, 50, 5, seed=1).clips(0).terminated.any()
 
 
+def test_rewards_are_drawn(folder: Path) -> None:
+    dataset = open_dataset(folder)
+
+    def share(fraction: float) -> float:
+        sampler = ClipSampler(dataset, 400, 2, 1, terminal_fraction=0, reward_fraction=fraction)
+        return float((sampler.clips(0).rewards != 0).any(axis=1).mean())
+
+    by_chance = share(0.0)
+    assert by_chance < 0.7
+    assert abs(share(0.5) - (0.5 + 0.5 * by_chance)) < 0.1
+    assert share(1.0) == 1
+
+
 def test_every_step_is_drawn_about_as_often(folder: Path) -> None:
     stopped = open_dataset(folder / "worker0" / "2.episode")  # 60 steps, no termination
     clips = ClipSampler(stopped, 3000, 6, seed=2).clips(0)

@@ -1,12 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from recorded import record
 from tiny_world import CONFIG, tiny_model
+from torch import Tensor
 
+from worldflow import objective
 from worldflow.dataset import Clips, ClipSampler, open_dataset
+from worldflow.model import to_signed
 from worldflow.objective import (
     ObjectiveConfig,
     loss_parts,
@@ -17,7 +22,7 @@ from worldflow.objective import (
 )
 
 SIGMA = CONFIG.sigma
-PLAIN = ObjectiveConfig(context_noise=0.0, reconstructed=0.0)
+PLAIN = ObjectiveConfig(context_noise=0.0, reconstructed=0.0, motion_weight=1.0)
 
 
 @pytest.fixture
@@ -39,6 +44,87 @@ def test_the_loss_is_the_sum_that_it_says(clips: Clips) -> None:
     expected += (parts["denoised_mse"] + PLAIN.mean_weight * parts["mean_mse"]) / (2 * SIGMA**2)
     expected += PLAIN.event_weight * (parts["reward_loss"] + parts["termination_loss"])
     assert parts["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_moves_counts_more(clips: Clips) -> None:
+    """The weighted likelihood is the sum of the sites', each as often as its place says."""
+    plain, weighted = figures(clips), figures(clips, replace(PLAIN, motion_weight=8.0))
+    assert weighted["nll_excess_nats"] == plain["nll_excess_nats"] == plain["weighted_nll"]
+    still = clips.frames[:, :1].repeat(clips.frames.shape[1], axis=1)
+    at_rest = replace(clips, frames=still)
+    assert figures(at_rest, replace(PLAIN, motion_weight=8.0)) == figures(at_rest)
+    # One pixel of the last known frame flickers: the 9x9 places around it count eight times.
+    still[:, CONFIG.history - 1, 8, 8] ^= 255
+    flicker = replace(clips, frames=still)
+    model = tiny_model()
+    places = []
+
+    def spy(*inputs: Any) -> dict[str, Any]:
+        places.append(inputs[3].places)
+        return loss_parts(*inputs)
+
+    generator = torch.Generator().manual_seed(0)
+    training_loss(model, flicker, generator, replace(PLAIN, motion_weight=8.0), spy)
+    first = places[0].view(3, 6, 16, 16)[:, 0]
+    assert bool((first[:, 4:13, 4:13] == 8).all())
+    assert int((first == 8).sum()) == 3 * 81
+    assert int((first == 1).sum()) == 3 * (256 - 81)
+
+
+def test_a_change_that_is_still_to_come_counts_for_nothing(clips: Clips) -> None:
+    """Else the weights would tell of the future, and the likelihood would be none."""
+    places = []
+
+    def spy(*inputs: Any) -> dict[str, Any]:
+        places.append(inputs[3].places)
+        return loss_parts(*inputs)
+
+    for _ in range(2):
+        generator = torch.Generator().manual_seed(0)
+        training_loss(tiny_model(), clips, generator, ObjectiveConfig(reconstructed=0.0), spy)
+        clips.frames[:, -1] = 255 - clips.frames[:, -1]
+    assert torch.equal(*places)
+
+
+def test_ghosts_are_the_bases_mean_mixed_in(clips: Clips) -> None:
+    model = tiny_model()
+    frames = to_signed(torch.from_numpy(clips.frames))
+    actions = torch.from_numpy(clips.actions)
+
+    def contexts(ghosts: float) -> Tensor:
+        return reconstruct(model, frames, actions, 1, torch.Generator().manual_seed(0), ghosts)[
+            :, CONFIG.history :
+        ]
+
+    none, some, more = contexts(0.0), contexts(0.5), contexts(1.0)
+    assert torch.equal(none, contexts(0.0))
+    moved, whole = some - none, more - none
+    inside = (none.abs() < 0.99) & (some.abs() < 0.99) & (more.abs() < 0.99)  # not clipped
+    share = moved[inside] / whole[inside]
+    large = whole[inside].abs() > 0.1
+    assert int(large.sum()) > 500
+    # Of each clip a share of its own, half as large if half as much is asked for.
+    torch.testing.assert_close(share[large], torch.full_like(share[large], 0.5), atol=0.1, rtol=0)
+
+
+def test_samples_stand_in_only_where_they_stay_on_the_branch(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model()
+    frames = to_signed(torch.from_numpy(clips.frames))
+    actions = torch.from_numpy(clips.actions)
+
+    def contexts(sampled: bool, tolerance: float) -> Tensor:
+        monkeypatch.setattr(objective, "SAME_BRANCH", tolerance)
+        generator = torch.Generator().manual_seed(0)
+        return reconstruct(model, frames, actions, 1, generator, sampled=sampled)
+
+    own = contexts(sampled=False, tolerance=9.0)
+    assert torch.equal(contexts(sampled=True, tolerance=0.0), own)
+    known = CONFIG.history
+    free = contexts(sampled=True, tolerance=9.0)
+    assert torch.equal(free[:, :known], own[:, :known])
+    assert bool((free[:, known:] != own[:, known:]).flatten(2).any(dim=2).all())
 
 
 def test_steps_past_an_end_count_for_nothing(clips: Clips) -> None:

@@ -1,6 +1,7 @@
 """An exact training checkpoint: one safetensors file, no pickle."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,17 @@ def save_checkpoint(
     path: Path,
     model: nn.Module,
     average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     progress: Progress,
     settings: dict[str, Any],
 ) -> None:
     """Everything that the next update depends on, written whole or not at all."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, moments in optimizer.state_dict()["state"].items():
+            prefix = f"optimizer.{number}.{index}"
+            tensors |= {f"{prefix}.{name}": value for name, value in moments.items()}
     about = {"progress": vars(progress), "settings": settings}
     metadata = {METADATA_KEY: json.dumps(about, sort_keys=True)}
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -50,7 +53,7 @@ def load_checkpoint(
     path: Path,
     model: nn.Module,
     average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
 ) -> Progress:
     """Put the checkpoint's tensors in place; raises InputError if it is damaged."""
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
@@ -63,13 +66,14 @@ def load_checkpoint(
         model.load_state_dict(groups["model"])
         for name, value in groups["average"].items():
             average[name].copy_(value)
-        moments: dict[int, dict[str, Tensor]] = {}
+        moments: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
         for key, value in groups["optimizer"].items():
-            index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+            number, index, name = key.split(".")
+            moments[int(number)].setdefault(int(index), {})[name] = value
+        for optimizer, state in zip(optimizers, moments, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         return Progress(**json.loads(metadata[METADATA_KEY])["progress"])
-    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+    except (SafetensorError, LookupError, RuntimeError, ValueError) as error:
         raise InputError(f"the checkpoint {path} is damaged: train into another folder") from error
 
 

@@ -144,7 +144,7 @@ class ClipSampler:
 
     A clip covers a step drawn uniformly from the data set and lies within one episode; only
     an episode shorter than the horizon is padded. A fraction of the rows instead ends in a
-    termination, drawn uniformly from all.
+    termination, another covers a step with a reward, each drawn uniformly from all of those.
 
     Args:
         dataset: one episode at least.
@@ -156,6 +156,9 @@ class ClipSampler:
             world can be started from a single frame.
         terminal_fraction: expected fraction of rows that must end in a termination, if the
             data set has any.
+        reward_fraction: likewise of rows that must cover a step with a reward.
+        weights: of all steps of the data set `(dataset.steps,)`, >= 0.
+        weighted_fraction: expected fraction of rows that cover a step drawn by its weight.
 
     Raises:
         InputError: an empty data set, or a value out of its range.
@@ -172,6 +175,9 @@ class ClipSampler:
         past: int = 0,
         fresh: float = 0.0,
         terminal_fraction: float = 0.15,
+        reward_fraction: float = 0.0,
+        weights: NDArray[np.float32] | None = None,
+        weighted_fraction: float = 0.0,
     ) -> None:
         if not dataset.episodes:
             raise InputError("a data set without episodes: no clip can be drawn; record more")
@@ -190,6 +196,11 @@ class ClipSampler:
             for step in episode.terminations
         ]
         self._terminal_fraction = terminal_fraction if self._terminations else 0.0
+        self._rewarded = _rewarded_steps(dataset) if reward_fraction else np.zeros(0, np.int64)
+        self._reward_fraction = reward_fraction if len(self._rewarded) else 0.0
+        self._cumulative = np.cumsum(np.zeros(0) if weights is None else weights, dtype=np.float64)
+        given = len(self._cumulative) and self._cumulative[-1] > 0
+        self._weighted_fraction = weighted_fraction if given else 0.0
 
     def clips(self, step: int, batch: int | None = None, horizon: int | None = None) -> Clips:
         """The clips of training step `step` >= 0, by default of the sampler's own sizes."""
@@ -197,18 +208,11 @@ class ClipSampler:
         key = np.array([self._seed, _CLIP_STREAM], np.uint64)
         bits = np.random.Philox(key=key, counter=[0, 0, 0, step])
         draws = np.random.Generator(bits).random((batch, 4))
-        length = self._past + horizon
-        clips = Clips(
-            np.zeros((batch, length + 1, *self._dataset.frame_shape), np.uint8),
-            np.zeros((batch, length), np.int64),
-            np.zeros((batch, horizon), np.float32),
-            np.zeros((batch, horizon), np.bool_),
-            np.zeros((batch, horizon), np.bool_),
-        )
+        clips = _empty_clips(self._dataset, batch, self._past, horizon)
         for row, draw in enumerate(draws):
             episode, first, stop = self._place(draw, horizon)
             known = 0 if draw[3] < self._fresh else min(self._past, first)
-            self._fill(clips, row, episode, first, stop, known)
+            _fill(clips, row, episode, first, stop, known)
         return clips
 
     def _place(self, draw: NDArray[np.float64], horizon: int) -> tuple[Episode, int, int]:
@@ -216,7 +220,14 @@ class ClipSampler:
         if draw[0] < self._terminal_fraction:
             number, last = self._terminations[int(draw[1] * len(self._terminations))]
             return self._dataset.episodes[number], max(0, last + 1 - horizon), last + 1
-        step = int(draw[1] * self._ends[-1])
+        rewarded = self._terminal_fraction + self._reward_fraction
+        if draw[0] < rewarded:
+            step = int(self._rewarded[int(draw[1] * len(self._rewarded))])
+        elif draw[0] < rewarded + self._weighted_fraction:
+            drawn = draw[1] * self._cumulative[-1]
+            step = int(np.searchsorted(self._cumulative, drawn, side="right"))
+        else:
+            step = int(draw[1] * self._ends[-1])
         number = int(np.searchsorted(self._ends, step, side="right"))
         episode = self._dataset.episodes[number]
         step -= int(self._ends[number]) - len(episode)
@@ -225,18 +236,45 @@ class ClipSampler:
         first = max(0, min(first, len(episode) - horizon))
         return episode, first, min(first + horizon, len(episode))
 
-    def _fill(
-        self, clips: Clips, row: int, episode: Episode, first: int, stop: int, known: int
-    ) -> None:
-        """Steps `first` to `stop` of an episode, and the `known` ones before them."""
-        missing, count = self._past - known, stop - first
-        frames = episode.frames(first - known, stop + 1)
-        steps = episode.steps(first - known, stop).rows
-        clips.frames[row, :missing] = frames[0]
-        clips.frames[row, missing : missing + len(frames)] = frames
-        clips.frames[row, missing + len(frames) :] = frames[-1]
-        clips.actions[row, :missing] = len(self._dataset.header.action_names)
-        clips.actions[row, missing : missing + len(steps)] = steps["action"]
-        clips.rewards[row, :count] = steps["reward"][known:]
-        clips.terminated[row, :count] = steps["terminated"][known:]
-        clips.valid[row, :count] = True
+
+def clip_at(dataset: Dataset, places: Sequence[tuple[int, int]], horizon: int, past: int) -> Clips:
+    """The clips that begin at `places`: (number of the episode, first step)."""
+    clips = _empty_clips(dataset, len(places), past, horizon)
+    for row, (number, first) in enumerate(places):
+        episode = dataset.episodes[number]
+        _fill(clips, row, episode, first, min(first + horizon, len(episode)), min(past, first))
+    return clips
+
+
+def _empty_clips(dataset: Dataset, batch: int, past: int, horizon: int) -> Clips:
+    length, none = past + horizon, len(dataset.header.action_names)
+    actions = np.zeros((batch, length), np.int64)
+    actions[:, :past] = none
+    return Clips(
+        np.zeros((batch, length + 1, *dataset.frame_shape), np.uint8),
+        actions,
+        np.zeros((batch, horizon), np.float32),
+        np.zeros((batch, horizon), np.bool_),
+        np.zeros((batch, horizon), np.bool_),
+    )
+
+
+def _fill(clips: Clips, row: int, episode: Episode, first: int, stop: int, known: int) -> None:
+    """Steps `first` to `stop` of an episode, and the `known` ones before them."""
+    past = clips.actions.shape[1] - clips.rewards.shape[1]
+    missing, count = past - known, stop - first
+    frames = episode.frames(first - known, stop + 1)
+    steps = episode.steps(first - known, stop).rows
+    clips.frames[row, :missing] = frames[0]
+    clips.frames[row, missing : missing + len(frames)] = frames
+    clips.frames[row, missing + len(frames) :] = frames[-1]
+    clips.actions[row, missing : missing + len(steps)] = steps["action"]
+    clips.rewards[row, :count] = steps["reward"][known:]
+    clips.terminated[row, :count] = steps["terminated"][known:]
+    clips.valid[row, :count] = True
+
+
+def _rewarded_steps(dataset: Dataset) -> NDArray[np.int64]:
+    """The steps with a reward, counted through all episodes."""
+    rewards = [episode.steps(0, len(episode)).rows["reward"] for episode in dataset.episodes]
+    return np.flatnonzero(np.concatenate(rewards))

@@ -1,7 +1,8 @@
 """The density of the next frame: a Gaussian base, and the multiscale flow on top of it.
 
-A density is an `nn.Module` with three methods, all exact, given the `Conditions` of a step:
+A density is an `nn.Module` with four methods, all exact, given the `Conditions` of a step:
 
+    site_log_probs(y, given) -> the terms (N, h, w) whose sum over maps and sites is log_prob
     log_prob(y, given) -> (N,)
     decode(noise, given, temperature) -> y
     encode(y, given, generator) -> noise
@@ -53,10 +54,10 @@ class GaussianBase(nn.Module):
 
 
 def gaussian_log_prob(y: Tensor, given: Conditions) -> Tensor:
-    """The log-density of `y` under the base alone `(N,)`, nats."""
+    """The log-density of each pixel of `y` under the base alone `(N, H, W)`, nats."""
     z = (y - given.mean) * torch.exp(-given.log_scale)
     log_prob = -0.5 * z.square() - given.log_scale - 0.5 * math.log(2 * math.pi)
-    return log_prob.sum(dim=(1, 2, 3))
+    return log_prob.sum(dim=1)
 
 
 class MixtureHead(nn.Module):
@@ -82,7 +83,8 @@ class MixtureHead(nn.Module):
 
     def forward(self, hidden: Tensor, centre: Tensor) -> Mixture:
         """`hidden` `(N, C, h, w)`, `centre` `(N, d, h, w)`."""
-        raw = full_precision(self.out(hidden))
+        # Channels last would put the sites' densities in the slowest of orders.
+        raw = full_precision(self.out(hidden)).contiguous()
         n, _, h, w = raw.shape
         k, d = self.components, self.size
         logits, shift, spread = raw.split((k, k * d, k * d), dim=1)
@@ -137,12 +139,13 @@ class CoarseStep(nn.Module):
         return self.from_features(torch.cat((features, centre), dim=1))  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor, features: Tensor, centre: Tensor) -> Tensor:
+        """The log-density of each cell `(N, h, w)`."""
         context = self._context(features, centre)
-        total = value.new_zeros(len(value))
-        for index in range(len(self.GROUPS)):
+        sites = torch.zeros_like(value[:, 0])
+        for index, (y, x) in enumerate(self.GROUPS):
             cells = self._group(index, value, context, centre)
-            total = total + mixture.log_prob(cells, self.cells(value, index))
-        return total
+            sites[:, y::2, x::2] = mixture.log_prob(cells, self.cells(value, index))
+        return sites
 
     def decode(
         self, eps: Tensor, selector: Tensor, features: Tensor, centre: Tensor, temperature: Tensor
@@ -226,18 +229,19 @@ class MultiscaleFlow(nn.Module):
         self.noise_size = self.eps_size + sum(grid * grid for grid in self.grids)
 
     def log_prob(self, y: Tensor, given: Conditions) -> Tensor:
-        coarse, details = haar.pyramid(y, LEVELS)
+        sites = [part.sum(dim=(1, 2)) for part in self.site_log_probs(y, given)]
+        return torch.stack(sites).sum(dim=0)
+
+    def site_log_probs(self, y: Tensor, given: Conditions) -> list[Tensor]:
+        picture, details = haar.pyramid(y, LEVELS)
         picture_mean, detail_means = haar.pyramid(given.mean.detach(), LEVELS)
-        total = self.coarse.log_prob(coarse, given.features.coarse, picture_mean)
-        picture = coarse
+        sites = [self.coarse.log_prob(picture, given.features.coarse, picture_mean)]
         for i, step in enumerate(self.details):
-            scale = given.features[2 - i]
-            total = total + mixture.log_prob(
-                step(scale, picture, picture_mean, detail_means[i]), details[i]
-            )
+            parts = step(given.features[2 - i], picture, picture_mean, detail_means[i])
+            sites.append(mixture.log_prob(parts, details[i]))
             picture = haar.synthesise(picture, details[i])
             picture_mean = haar.synthesise(picture_mean, detail_means[i])
-        return total
+        return sites
 
     def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
         (coarse_eps, *detail_eps), (coarse_pick, *detail_picks) = self.split_noise(noise)

@@ -43,8 +43,8 @@ def component_log_prob(mixture: Mixture, value: Tensor) -> Tensor:
 
 
 def log_prob(mixture: Mixture, value: Tensor) -> Tensor:
-    """Log-density of `value` `(N, d, h, w)`, summed over sites -> `(N,)`, nats."""
-    return torch.logsumexp(component_log_prob(mixture, value), dim=1).sum(dim=(1, 2))
+    """Log-density of `value` `(N, d, h, w)` at each site -> `(N, h, w)`, nats."""
+    return torch.logsumexp(component_log_prob(mixture, value), dim=1)
 
 
 def decode(

@@ -82,9 +82,14 @@ class WorldModel(nn.Module):
         return size
 
     @property
+    def entropy_per_dim(self) -> float:
+        """The entropy of the noise in one value of `y`, nats."""
+        return 0.5 * math.log(2 * math.pi * math.e * self.config.sigma**2)
+
+    @property
     def noise_entropy(self) -> float:
         """The entropy of the noise in `y`, nats per frame: the floor of -log p(y)."""
-        return self.flow.eps_size * 0.5 * math.log(2 * math.pi * math.e * self.config.sigma**2)
+        return self.flow.eps_size * self.entropy_per_dim
 
     # Parallel, over whole clips
 
@@ -99,7 +104,7 @@ class WorldModel(nn.Module):
 
     def base_nll_excess(self, y: Tensor, given: Conditions) -> Tensor:
         """The same under the Gaussian base alone."""
-        return -gaussian_log_prob(y, given) - self.noise_entropy
+        return -gaussian_log_prob(y, given).sum(dim=(1, 2)) - self.noise_entropy
 
     # Streamed, one step at a time
 

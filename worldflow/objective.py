@@ -10,7 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldflow.dataset import Clips
+from worldflow.flow import gaussian_log_prob
 from worldflow.model import WorldModel, to_bytes, to_signed
+
+# A sample is on the recorded branch if it is this close at every pixel: 10 % of the range.
+SAME_BRANCH = 0.2
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,11 @@ class ObjectiveConfig:
     """The parts of the loss beside the two likelihoods, and what the context goes through."""
 
     context_noise: float = 0.02  # largest standard deviation of noise on the context frames
-    reconstructed: float = 0.3  # share of updates whose context is the model's own pictures
+    reconstructed: float = 0.4  # share of updates whose context is the model's own pictures
     reconstruction_depth: int = 4  # rolled 1 to this many steps
+    sampled: float = 0.5  # share of these updates that use free samples where they may
+    ghosts: float = 0.5  # largest share of the base's mean mixed into those pictures
+    motion_weight: float = 8.0  # of places near which something moved lately; 1 elsewhere
     event_weight: float = 0.05  # of the reward's and termination's cross-entropies
     mean_weight: float = 1.0  # of the base's mean as a Gaussian of the noise's own width
 
@@ -32,6 +39,7 @@ class Targets(NamedTuple):
     reward: Tensor  # (N, R), weights on the reward support
     terminated: Tensor  # (N,), 0 or 1
     weight: Tensor  # (N,), 0 past an episode's end
+    places: Tensor  # (N, 1, H, W), what each pixel counts
 
 
 def training_loss(
@@ -58,14 +66,27 @@ def training_loss(
         reward=two_hot(torch.from_numpy(clips.rewards).to(device).flatten(), model.reward_support),
         terminated=torch.from_numpy(clips.terminated).to(device).flatten().float(),
         weight=torch.from_numpy(clips.valid).to(device).flatten().float(),
+        places=_places(frames, model.config.history, config.motion_weight),
     )
     context = _rough_context(model, frames, actions, generator, config)
     figures = (parts or loss_parts)(model, context, actions, targets)
-    likelihood = (figures["nll_excess_nats"] + figures["base_nll_excess_nats"]) / frame[0].numel()
+    likelihood = (figures["weighted_nll"] + figures["weighted_base_nll"]) / frame[0].numel()
     pictures = figures["denoised_mse"] + config.mean_weight * figures["mean_mse"]
     events = figures["reward_loss"] + figures["termination_loss"]
     loss = likelihood + pictures / (2 * model.config.sigma**2) + config.event_weight * events
     return loss, figures
+
+
+def _places(frames: Tensor, history: int, motion_weight: float) -> Tensor:
+    """What each pixel of the next frames counts `(N, 1, H, W)`: more where things move.
+
+    "Where" is within 4 pixels of a change among the L frames before. That is known before the
+    next frame is drawn, so a negative log-likelihood weighted by it is still least where the
+    model is right: each of its terms is that of some pixels given the history.
+    """
+    changes = (frames[:, 1:-1] - frames[:, :-2]).abs().amax(dim=2) > 0.1
+    lately = changes.float().unfold(1, history - 1, 1).amax(dim=-1).flatten(0, 1)[:, None]
+    return 1 + (motion_weight - 1) * F.max_pool2d(lately, 9, stride=1, padding=4)
 
 
 def loss_parts(
@@ -73,32 +94,48 @@ def loss_parts(
 ) -> dict[str, Tensor]:
     """The figures that the loss is made of; pure tensor work, to be compiled as a whole.
 
-    `NLL(base)` and `NLL(flow)`, both exact and above the noise's entropy; the squared errors
-    of the base's mean and of the denoiser; the cross-entropies of reward and termination.
+    `NLL(base)` and `NLL(flow)`, both exact and above the noise's entropy, plain and with each
+    place weighted; the weighted squared errors of the base's mean and of the denoiser; the
+    cross-entropies of reward and termination.
     The error of the mean keeps hard pixels from being called uncertain and given up
     (beta-NLL, arXiv 2203.09168, section 3).
     """
     given = model.conditions(context, actions)
     outcome = model.outcome(targets.y, given)
+    depths, entropy = model.flow.depths, model.entropy_per_dim
+    sites = model.flow.site_log_probs(targets.y, given)
+    flow = [-part - depth * entropy for part, depth in zip(sites, depths, strict=True)]
+    base = [-gaussian_log_prob(targets.y, given) - 3 * entropy]
 
     def mean(values: Tensor) -> Tensor:
         return (targets.weight * values).sum() / targets.weight.sum()
 
+    def total(parts: list[Tensor], places: Tensor) -> Tensor:
+        return mean(torch.stack([(_pool(places, p) * p).sum(dim=(1, 2)) for p in parts]).sum(0))
+
     def squared(frame: Tensor) -> Tensor:
-        return mean((frame - targets.frame).square().mean(dim=(1, 2, 3)))
+        return mean((targets.places * (frame - targets.frame).square()).mean(dim=(1, 2, 3)))
 
     reward = F.cross_entropy(outcome.reward_logits, targets.reward, reduction="none")
     termination = F.binary_cross_entropy_with_logits(
         outcome.termination_logit, targets.terminated, reduction="none"
     )
+    everywhere = torch.ones_like(targets.places)
     return {
-        "nll_excess_nats": mean(model.nll_excess(targets.y, given)),
-        "base_nll_excess_nats": mean(model.base_nll_excess(targets.y, given)),
+        "nll_excess_nats": total(flow, everywhere),
+        "base_nll_excess_nats": total(base, everywhere),
+        "weighted_nll": total(flow, targets.places),
+        "weighted_base_nll": total(base, targets.places),
         "mean_mse": squared(given.mean),
         "denoised_mse": squared(outcome.frame),
         "reward_loss": mean(reward),
         "termination_loss": mean(termination),
     }
+
+
+def _pool(places: Tensor, part: Tensor) -> Tensor:
+    """`places` `(N, 1, H, W)` on the grid of `part` `(N, h, w)`: the most of each cell."""
+    return F.max_pool2d(places, places.shape[-1] // part.shape[-1])[:, 0]
 
 
 Parts = Callable[[WorldModel, Tensor, Tensor, Targets], dict[str, Tensor]]
@@ -145,30 +182,52 @@ def _rough_context(
     and stay on the recorded branch; with a little noise of random size for each clip.
     """
     context = frames[:, :-1]
-    draws = torch.rand(2, generator=generator, device=frames.device)
+    draws = torch.rand(3, generator=generator, device=frames.device)
     if float(draws[0]) < config.reconstructed:
         depth = 1 + int(draws[1] * config.reconstruction_depth)
-        context = reconstruct(model, frames, actions, depth, generator)
+        sampled = bool(draws[2] < config.sampled)
+        context = reconstruct(model, frames, actions, depth, generator, config.ghosts, sampled)
     size = torch.rand((len(frames), 1, 1, 1, 1), generator=generator, device=frames.device)
     return context + config.context_noise * size * _normal(context.shape, generator)
 
 
 @torch.no_grad()
 def reconstruct(
-    model: WorldModel, frames: Tensor, actions: Tensor, depth: int, generator: torch.Generator
+    model: WorldModel,
+    frames: Tensor,
+    actions: Tensor,
+    depth: int,
+    generator: torch.Generator,
+    ghosts: float = 0.0,
+    sampled: bool = False,
 ) -> Tensor:
     """`frames[:, :-1]`, from the first step on as the model itself would show them.
 
     Each pass denoises the noised true next frame under the conditions of the pass before,
     so that errors compound over `depth` steps without leaving the recorded branch
-    (docs/model.md).
+    (docs/model.md). Into each clip's pictures up to the share `ghosts` of the base's mean is
+    mixed, in which a small thing that the trunk is not sure of is faint: so the model learns
+    to bring it back, and not to let it fade. If `sampled`, free samples take the place of the
+    reconstructions that they are as good as: those that stayed on the recorded branch.
     """
     known = model.config.history
     context, target = frames[:, :-1], frames[:, known:]
+    share = ghosts * torch.rand(
+        (len(frames), 1, 1, 1, 1), generator=generator, device=frames.device
+    )
+    share = share.expand(-1, target.shape[1], -1, -1, -1).flatten(0, 1)
     for _ in range(depth):
         given = model.conditions(context, actions)
         y = (target + model.config.sigma * _normal(target.shape, generator)).flatten(0, 1)
-        shown = to_signed(to_bytes(model.outcome(y, given).frame)).view(target.shape)
+        picture = model.outcome(y, given).frame
+        if sampled:
+            noise = _normal(torch.Size((len(y), model.flow.noise_size)), generator)
+            drawn = model.outcome(model.flow.decode(noise, given, noise.new_ones(len(y))), given)
+            apart = (drawn.frame - target.flatten(0, 1)).abs().amax(dim=(1, 2, 3))
+            same_branch = (apart < SAME_BRANCH)[:, None, None, None]
+            picture = torch.where(same_branch, drawn.frame, picture)
+        picture = torch.lerp(picture, given.mean, share)
+        shown = to_signed(to_bytes(picture)).view(target.shape)
         context = torch.cat((frames[:, :known], shown[:, :-1]), dim=1)
     return context
 

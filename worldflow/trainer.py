@@ -24,10 +24,13 @@ from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.errors import InputError
 from worldflow.model import ModelConfig, WorldModel
 from worldflow.objective import ObjectiveConfig, loss_parts, reward_support, training_loss
+from worldflow.optimizer import make_optimizers
+from worldflow.surprise import step_errors
 from worldflow.world import World
 
 WARMUP = 200  # updates of rising learning rate
 DECAY = 0.4  # the last share of the run, in which the learning rate falls to nothing
+JUDGED = 60_000  # steps looked at to find the surprising ones
 START_LENGTH, STARTS = 8, 32  # frames of a start, and how many a world keeps
 
 
@@ -42,10 +45,13 @@ class TrainConfig:
     steps: int
     minutes: float
     name: str
+    init: str
     seed: int
     batch: int
     horizon: int
     fresh: float
+    rewarded: float
+    surprising: float
     long_every: int
     learning_rate: float
     weight_decay: float
@@ -80,11 +86,21 @@ class Trainer:
             action_count=len(dataset.header.action_names),
             reward_support=_support(dataset),
         ).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.init:
+            self._start_from(config.init)
         self.average = {k: v.detach().clone() for k, v in self.model.named_parameters()}
-        self.optimizer = _optimizer(self.model, config)
+        self.optimizers = make_optimizers(self.model, config.learning_rate, config.weight_decay)
         self.progress = Progress()
         wanted = config.compile if config.compile is not None else device != "cpu"
-        self.parts = torch.compile(loss_parts) if wanted else loss_parts
+        self.parts = torch.compile(loss_parts, dynamic=False) if wanted else loss_parts
+        if config.surprising and not config.init:
+            raise InputError(
+                "surprising= needs a world to be surprised: give init=, or leave it at 0"
+            )
+        weights = None
+        if config.surprising:
+            print("judging the recorded steps", flush=True)
+            weights = step_errors(self.model, dataset, JUDGED)
         self.sampler = ClipSampler(
             dataset,
             config.batch,
@@ -92,11 +108,29 @@ class Trainer:
             config.seed,
             past=config.model.history - 1,
             fresh=config.fresh,
+            reward_fraction=config.rewarded,
+            weights=weights,
+            weighted_fraction=config.surprising,
         )
         self.starts = _starts(dataset)
         self.gflop_per_frame = gflop_per_frame(self.model)
         self.pool = ThreadPoolExecutor(2)
         self.coming: dict[int, Future[Clips]] = {}
+
+    def _start_from(self, init: str) -> None:
+        """Begin with the weights of a world of the same shape.
+
+        Raises:
+            InputError: no such world, or one of another shape.
+        """
+        given = World.load(init).model
+        try:
+            self.model.load_state_dict(given.state_dict())
+        except RuntimeError as error:
+            raise InputError(
+                f"init={init} has another shape ({str(error).splitlines()[1].strip()}): "
+                "give the model= and the game that it was trained with, or no init"
+            ) from error
 
     def update(self) -> dict[str, float]:
         """One step of the optimiser; the figures of its batch."""
@@ -104,17 +138,19 @@ class Trainer:
         clips = self._clips(progress.step)
         seed = int(np.random.SeedSequence((config.seed, progress.step)).generate_state(1)[0])
         generator = torch.Generator(self.device).manual_seed(seed)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * self._schedule()
+        learning_rate = config.learning_rate * self._schedule()
         with self._autocast():
             loss, figures = training_loss(
                 self.model, clips, generator, config.objective, self.parts
             )
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         loss.backward()
         norm = self._clip_gradients()
         if norm is not None:
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate
+                optimizer.step()
             self._update_average()
         progress.step += 1
         progress.frames += int(clips.valid.sum())
@@ -233,7 +269,7 @@ class Trainer:
             "frames": progress.frames,
             "seconds": round(progress.seconds, 1),
             "frames_per_s": round(progress.frames / max(progress.seconds, 1e-6), 1),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.optimizers[0].param_groups[0]["lr"],
             "typical_gradient_norm": progress.typical_norm,
             "skipped_updates": progress.skipped,
             **figures,
@@ -245,25 +281,14 @@ class Trainer:
             out / "checkpoint.safetensors",
             self.model,
             self.average,
-            self.optimizer,
+            self.optimizers,
             self.progress,
             run_settings(self.config),
         )
         self.world().save(out / "world.safetensors")
 
     def load(self, path: Path) -> None:
-        self.progress = load_checkpoint(path, self.model, self.average, self.optimizer)
-
-
-def _optimizer(model: WorldModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; biases, gains and other vectors are not decayed."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+        self.progress = load_checkpoint(path, self.model, self.average, self.optimizers)
 
 
 def _support(dataset: Dataset) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from worldflow.cost import gflop_per_frame, peak_gflops
 from worldflow.dataset import Clips
 from worldflow.objective import ObjectiveConfig, training_loss
+from worldflow.optimizer import make_optimizers
 from worldflow.world import World
 
 BATCH, HORIZON, UPDATES = 8, 8, 5
@@ -21,7 +22,7 @@ def measure_training(world: World) -> dict[str, float]:
     """
     model = world.model.requires_grad_(True).train()
     device = str(model.reward_support.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    optimizers = make_optimizers(model, learning_rate=0.0, weight_decay=0.0)
     config = ObjectiveConfig(reconstructed=0.0)
     clips = _noise_clips(world)
     seconds = []
@@ -31,9 +32,10 @@ def measure_training(world: World) -> dict[str, float]:
             loss, _ = training_loss(
                 model, clips, torch.Generator(device).manual_seed(update), config
             )
-        optimizer.zero_grad()
+        model.zero_grad()
         torch.autograd.backward(loss)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         if device.startswith("cuda"):
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
