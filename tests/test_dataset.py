@@ -207,17 +207,30 @@ def test_terminations_are_drawn(folder: Path) -> None:
     assert not ClipSampler(stopped, 50, 5, seed=1).clips(0).terminated.any()
 
 
-def test_rewards_are_drawn(folder: Path) -> None:
+def test_single_steps_are_drawn_by_their_weight(folder: Path) -> None:
     dataset = open_dataset(folder)
+    weights = np.zeros(dataset.steps, np.float32)
+    last = dataset.steps - 1  # of the last episode
+    weights[[2, last]] = 1, 3
+    clips = ClipSampler(dataset, 1, 1, seed=0, past=3).weighted_steps(5, 400, weights)
+    assert set(clips.index.ravel()) == {2, last}
+    assert 0.65 < (clips.index == last).mean() < 0.85
+    row = int((clips.index == 2).argmax())
+    first = dataset.episodes[0]
+    np.testing.assert_array_equal(clips.frames[row, 1:], first.frames(0, 4))
+    np.testing.assert_array_equal(clips.frames[row, 0], first.frames(0, 1)[0])  # padded
+    assert clips.actions[row, 1:].tolist() == first.steps(0, 3).rows["action"].tolist()
+    assert clips.rewards[row, 0] == first.steps(2, 3).rows["reward"][0]
 
-    def share(fraction: float) -> float:
-        sampler = ClipSampler(dataset, 400, 2, 1, terminal_fraction=0, reward_fraction=fraction)
-        return float((sampler.clips(0).rewards != 0).any(axis=1).mean())
 
-    by_chance = share(0.0)
-    assert by_chance < 0.7
-    assert abs(share(0.5) - (0.5 + 0.5 * by_chance)) < 0.1
-    assert share(1.0) == 1
+def test_clips_know_their_steps(folder: Path) -> None:
+    dataset = open_dataset(folder)
+    actions = np.concatenate([e.steps(0, len(e)).rows["action"] for e in dataset.episodes])
+    clips = ClipSampler(dataset, 50, 6, seed=0, past=2).clips(0)
+    assert ((clips.index >= 0) == clips.valid).all()
+    np.testing.assert_array_equal(
+        actions[clips.index[clips.valid]], clips.actions[:, 2:][clips.valid]
+    )
 
 
 def test_every_step_is_drawn_about_as_often(folder: Path) -> None:

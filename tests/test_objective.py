@@ -33,7 +33,7 @@ def clips(tmp_path: Path) -> Clips:
 
 
 def figures(clips: Clips, config: ObjectiveConfig = PLAIN, seed: int = 0) -> dict[str, float]:
-    loss, parts = training_loss(tiny_model(), clips, torch.Generator().manual_seed(seed), config)
+    loss, parts, _ = training_loss(tiny_model(), clips, torch.Generator().manual_seed(seed), config)
     return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
 
 
@@ -59,7 +59,7 @@ def test_what_moves_counts_more(clips: Clips) -> None:
     model = tiny_model()
     places = []
 
-    def spy(*inputs: Any) -> dict[str, Any]:
+    def spy(*inputs: Any) -> Any:
         places.append(inputs[3].places)
         return loss_parts(*inputs)
 
@@ -75,7 +75,7 @@ def test_a_change_that_is_still_to_come_counts_for_nothing(clips: Clips) -> None
     """Else the weights would tell of the future, and the likelihood would be none."""
     places = []
 
-    def spy(*inputs: Any) -> dict[str, Any]:
+    def spy(*inputs: Any) -> Any:
         places.append(inputs[3].places)
         return loss_parts(*inputs)
 
@@ -143,7 +143,7 @@ def test_the_parts_compile_whole(clips: Clips) -> None:
     losses = []
     for parts in (loss_parts, compiled):
         generator = torch.Generator().manual_seed(0)
-        loss, _ = training_loss(model, clips, generator, PLAIN, parts)
+        loss, *_ = training_loss(model, clips, generator, PLAIN, parts)
         loss.backward()
         losses.append(float(loss.detach()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

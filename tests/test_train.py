@@ -16,9 +16,11 @@ from safetensors import safe_open
 from tiny_world import CONFIG
 
 from worldflow.checkpoint import METADATA_KEY
+from worldflow.dataset import Clips, open_dataset
 from worldflow.errors import InputError, WorkError
 from worldflow.objective import ObjectiveConfig
 from worldflow.train import TrainConfig, train
+from worldflow.trainer import Trainer
 from worldflow.world import World
 
 
@@ -43,8 +45,8 @@ def settings(data: Path, out: Path, **changes: object) -> TrainConfig:
         batch=2,
         horizon=4,
         fresh=0.1,
-        rewarded=0.1,
-        surprising=0.0,
+        doubtful=0.5,
+        renewal=2,
         long_every=3,
         learning_rate=1e-3,
         weight_decay=0.01,
@@ -77,7 +79,7 @@ def start(data: Path, out: Path, **changes: object) -> subprocess.Popen[bytes]:
     """The command `worldflow train`, in a process of its own."""
     overrides = {"steps": 40, "log_every": 10, "device": "cpu", "threads": 1} | changes
     overrides |= {f"model.{name}": value for name, value in dataclasses.asdict(CONFIG).items()}
-    overrides |= {"batch": 2, "horizon": 4, "long_every": 3, "film_minutes": 0}
+    overrides |= {"batch": 2, "horizon": 4, "long_every": 3, "renewal": 7, "film_minutes": 0}
     command = [sys.executable, "-m", "worldflow", "train", f"data={data}", f"out={out}"]
     command += [
         f"{key}={value}".replace("(", "[").replace(")", "]") for key, value in overrides.items()
@@ -150,14 +152,51 @@ def test_bad_steps_are_left_out(
     honest = module.training_loss
 
     def broken(*arguments: object) -> object:
-        loss, figures = honest(*arguments)  # type: ignore[arg-type]
-        return loss * float("nan"), figures
+        loss, *others = honest(*arguments)  # type: ignore[arg-type]
+        return loss * float("nan"), *others
 
     monkeypatch.setattr(module, "training_loss", broken)
     train(settings(data, tmp_path / "run", steps=2))
     assert all(bool(torch.isfinite(value).all()) for value in tensors(tmp_path / "run").values())
     line = json.loads((tmp_path / "run/log.jsonl").read_text())
     assert line["skipped_updates"] == 2
+
+
+def test_doubtful_steps_come_back(data: Path, tmp_path: Path) -> None:
+    """Half of the updates are made of single steps, and those that the model is unsure of."""
+    config = settings(data, tmp_path / "run", long_every=0)
+    trainer = Trainer(config, open_dataset(data), "cpu")
+    seen, drawn = [], []
+    draw = trainer.sampler.weighted_steps
+
+    def spy(step: int, batch: int, weights: np.ndarray) -> Clips:
+        seen.append(step)
+        drawn.append(weights)
+        return draw(step, batch, weights)
+
+    trainer.sampler.weighted_steps = spy  # type: ignore[method-assign]
+    trainer.update()
+    assert trainer.doubts.latest.any()
+    trainer.doubts.latest[:] = 1
+    for _ in range(3):
+        trainer.doubts.latest[[7, 90]] = 50, 20
+        trainer.update()
+    assert 1 not in seen  # nothing was known yet
+    assert 3 in seen
+    assert {7, 90} <= set(np.flatnonzero(drawn[0])) < set(range(120))
+
+
+def test_a_run_begins_with_the_weights_it_is_given(data: Path, tmp_path: Path) -> None:
+    train(settings(data, tmp_path / "first", steps=2))
+    first = World.load(tmp_path / "first").model.state_dict()
+    config = settings(data, tmp_path / "second", init=str(tmp_path / "first"))
+    begun = Trainer(config, open_dataset(data), "cpu").model.state_dict()
+    assert all(torch.equal(begun[name], value) for name, value in first.items())
+    other = dataclasses.replace(CONFIG, hidden=2 * CONFIG.hidden)
+    with pytest.raises(InputError, match="another shape"):
+        train(dataclasses.replace(config, model=other))
+    with pytest.raises(InputError, match="nowhere"):
+        train(dataclasses.replace(config, init=str(tmp_path / "nowhere")))
 
 
 def test_a_damaged_episode_is_left_out_or_refused(data: Path, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """An exact training checkpoint: one safetensors file, no pickle."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
@@ -35,6 +36,7 @@ def save_checkpoint(
     optimizers: Sequence[torch.optim.Optimizer],
     progress: Progress,
     settings: dict[str, Any],
+    arrays: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """Everything that the next update depends on, written whole or not at all."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -43,6 +45,7 @@ def save_checkpoint(
         for index, moments in optimizer.state_dict()["state"].items():
             prefix = f"optimizer.{number}.{index}"
             tensors |= {f"{prefix}.{name}": value for name, value in moments.items()}
+    tensors |= {f"array.{name}": torch.from_numpy(v) for name, v in (arrays or {}).items()}
     about = {"progress": vars(progress), "settings": settings}
     metadata = {METADATA_KEY: json.dumps(about, sort_keys=True)}
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -54,9 +57,12 @@ def load_checkpoint(
     model: nn.Module,
     average: dict[str, Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
+    arrays: Mapping[str, NDArray[Any]] | None = None,
 ) -> Progress:
     """Put the checkpoint's tensors in place; raises InputError if it is damaged."""
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+    groups: dict[str, dict[str, Tensor]] = {
+        group: {} for group in ("model", "average", "optimizer", "array")
+    }
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
@@ -72,6 +78,8 @@ def load_checkpoint(
             moments[int(number)].setdefault(int(index), {})[name] = value
         for optimizer, state in zip(optimizers, moments, strict=True):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        for name, array in (arrays or {}).items():
+            array[...] = groups["array"][name].numpy()
         return Progress(**json.loads(metadata[METADATA_KEY])["progress"])
     except (SafetensorError, LookupError, RuntimeError, ValueError) as error:
         raise InputError(f"the checkpoint {path} is damaged: train into another folder") from error

@@ -137,6 +137,7 @@ class Clips:
     rewards: NDArray[np.float32]  # (B, T), raw game units
     terminated: NDArray[np.bool_]  # (B, T)
     valid: NDArray[np.bool_]  # (B, T)
+    index: NDArray[np.int64]  # (B, T), which step of the data set; -1 where not valid
 
 
 class ClipSampler:
@@ -144,7 +145,7 @@ class ClipSampler:
 
     A clip covers a step drawn uniformly from the data set and lies within one episode; only
     an episode shorter than the horizon is padded. A fraction of the rows instead ends in a
-    termination, another covers a step with a reward, each drawn uniformly from all of those.
+    termination, drawn uniformly from all.
 
     Args:
         dataset: one episode at least.
@@ -156,9 +157,6 @@ class ClipSampler:
             world can be started from a single frame.
         terminal_fraction: expected fraction of rows that must end in a termination, if the
             data set has any.
-        reward_fraction: likewise of rows that must cover a step with a reward.
-        weights: of all steps of the data set `(dataset.steps,)`, >= 0.
-        weighted_fraction: expected fraction of rows that cover a step drawn by its weight.
 
     Raises:
         InputError: an empty data set, or a value out of its range.
@@ -175,9 +173,6 @@ class ClipSampler:
         past: int = 0,
         fresh: float = 0.0,
         terminal_fraction: float = 0.15,
-        reward_fraction: float = 0.0,
-        weights: NDArray[np.float32] | None = None,
-        weighted_fraction: float = 0.0,
     ) -> None:
         if not dataset.episodes:
             raise InputError("a data set without episodes: no clip can be drawn; record more")
@@ -196,54 +191,68 @@ class ClipSampler:
             for step in episode.terminations
         ]
         self._terminal_fraction = terminal_fraction if self._terminations else 0.0
-        self._rewarded = _rewarded_steps(dataset) if reward_fraction else np.zeros(0, np.int64)
-        self._reward_fraction = reward_fraction if len(self._rewarded) else 0.0
-        self._cumulative = np.cumsum(np.zeros(0) if weights is None else weights, dtype=np.float64)
-        given = len(self._cumulative) and self._cumulative[-1] > 0
-        self._weighted_fraction = weighted_fraction if given else 0.0
 
     def clips(self, step: int, batch: int | None = None, horizon: int | None = None) -> Clips:
         """The clips of training step `step` >= 0, by default of the sampler's own sizes."""
         batch, horizon = batch or self._batch, horizon or self._horizon
-        key = np.array([self._seed, _CLIP_STREAM], np.uint64)
-        bits = np.random.Philox(key=key, counter=[0, 0, 0, step])
-        draws = np.random.Generator(bits).random((batch, 4))
         clips = _empty_clips(self._dataset, batch, self._past, horizon)
-        for row, draw in enumerate(draws):
-            episode, first, stop = self._place(draw, horizon)
+        for row, draw in enumerate(self._draws(step, batch)):
+            number, first, stop = self._place(draw, horizon)
             known = 0 if draw[3] < self._fresh else min(self._past, first)
-            _fill(clips, row, episode, first, stop, known)
+            self._fill(clips, row, number, first, stop, known)
         return clips
 
-    def _place(self, draw: NDArray[np.float64], horizon: int) -> tuple[Episode, int, int]:
+    def weighted_steps(self, step: int, batch: int, weights: NDArray[np.float32]) -> Clips:
+        """`batch` clips of a single step each, drawn in proportion to its weight.
+
+        `weights` `(dataset.steps,)`, >= 0, not all of them 0.
+        """
+        cumulative = np.cumsum(weights, dtype=np.float64)
+        clips = _empty_clips(self._dataset, batch, self._past, 1)
+        for row, draw in enumerate(self._draws(step, batch)):
+            drawn = np.searchsorted(cumulative, draw[1] * cumulative[-1], side="right")
+            number, first = self._find(int(drawn))
+            self._fill(clips, row, number, first, first + 1, min(self._past, first))
+        return clips
+
+    def _draws(self, step: int, batch: int) -> NDArray[np.float64]:
+        """Four uniform draws in [0, 1) for each row: `(batch, 4)`."""
+        key = np.array([self._seed, _CLIP_STREAM], np.uint64)
+        bits = np.random.Philox(key=key, counter=[0, 0, 0, step])
+        return np.random.Generator(bits).random((batch, 4))
+
+    def _find(self, step: int) -> tuple[int, int]:
+        """The episode of a step of the data set, and which of its own steps it is."""
+        number = int(np.searchsorted(self._ends, step, side="right"))
+        return number, step - int(self._ends[number]) + len(self._dataset.episodes[number])
+
+    def _place(self, draw: NDArray[np.float64], horizon: int) -> tuple[int, int, int]:
         """Episode, first step and stop of a clip; `draw` is uniform in [0, 1)."""
         if draw[0] < self._terminal_fraction:
             number, last = self._terminations[int(draw[1] * len(self._terminations))]
-            return self._dataset.episodes[number], max(0, last + 1 - horizon), last + 1
-        rewarded = self._terminal_fraction + self._reward_fraction
-        if draw[0] < rewarded:
-            step = int(self._rewarded[int(draw[1] * len(self._rewarded))])
-        elif draw[0] < rewarded + self._weighted_fraction:
-            drawn = draw[1] * self._cumulative[-1]
-            step = int(np.searchsorted(self._cumulative, drawn, side="right"))
-        else:
-            step = int(draw[1] * self._ends[-1])
-        number = int(np.searchsorted(self._ends, step, side="right"))
-        episode = self._dataset.episodes[number]
-        step -= int(self._ends[number]) - len(episode)
+            return number, max(0, last + 1 - horizon), last + 1
+        number, step = self._find(int(draw[1] * self._ends[-1]))
+        length = len(self._dataset.episodes[number])
         # Moved into the episode rather than cut: its first and last steps are drawn too.
         first = step - int(draw[2] * horizon)
-        first = max(0, min(first, len(episode) - horizon))
-        return episode, first, min(first + horizon, len(episode))
+        first = max(0, min(first, length - horizon))
+        return number, first, min(first + horizon, length)
 
-
-def clip_at(dataset: Dataset, places: Sequence[tuple[int, int]], horizon: int, past: int) -> Clips:
-    """The clips that begin at `places`: (number of the episode, first step)."""
-    clips = _empty_clips(dataset, len(places), past, horizon)
-    for row, (number, first) in enumerate(places):
-        episode = dataset.episodes[number]
-        _fill(clips, row, episode, first, min(first + horizon, len(episode)), min(past, first))
-    return clips
+    def _fill(self, clips: Clips, row: int, number: int, first: int, stop: int, known: int) -> None:
+        """Steps `first` to `stop` of an episode, and the `known` ones before them."""
+        episode = self._dataset.episodes[number]
+        missing, count = self._past - known, stop - first
+        frames = episode.frames(first - known, stop + 1)
+        steps = episode.steps(first - known, stop).rows
+        clips.frames[row, :missing] = frames[0]
+        clips.frames[row, missing : missing + len(frames)] = frames
+        clips.frames[row, missing + len(frames) :] = frames[-1]
+        clips.actions[row, missing : missing + len(steps)] = steps["action"]
+        clips.rewards[row, :count] = steps["reward"][known:]
+        clips.terminated[row, :count] = steps["terminated"][known:]
+        clips.valid[row, :count] = True
+        before = int(self._ends[number]) - len(episode)
+        clips.index[row, :count] = before + np.arange(first, stop)
 
 
 def _empty_clips(dataset: Dataset, batch: int, past: int, horizon: int) -> Clips:
@@ -256,25 +265,5 @@ def _empty_clips(dataset: Dataset, batch: int, past: int, horizon: int) -> Clips
         np.zeros((batch, horizon), np.float32),
         np.zeros((batch, horizon), np.bool_),
         np.zeros((batch, horizon), np.bool_),
+        np.full((batch, horizon), -1, np.int64),
     )
-
-
-def _fill(clips: Clips, row: int, episode: Episode, first: int, stop: int, known: int) -> None:
-    """Steps `first` to `stop` of an episode, and the `known` ones before them."""
-    past = clips.actions.shape[1] - clips.rewards.shape[1]
-    missing, count = past - known, stop - first
-    frames = episode.frames(first - known, stop + 1)
-    steps = episode.steps(first - known, stop).rows
-    clips.frames[row, :missing] = frames[0]
-    clips.frames[row, missing : missing + len(frames)] = frames
-    clips.frames[row, missing + len(frames) :] = frames[-1]
-    clips.actions[row, missing : missing + len(steps)] = steps["action"]
-    clips.rewards[row, :count] = steps["reward"][known:]
-    clips.terminated[row, :count] = steps["terminated"][known:]
-    clips.valid[row, :count] = True
-
-
-def _rewarded_steps(dataset: Dataset) -> NDArray[np.int64]:
-    """The steps with a reward, counted through all episodes."""
-    rewards = [episode.steps(0, len(episode)).rows["reward"] for episode in dataset.episodes]
-    return np.flatnonzero(np.concatenate(rewards))

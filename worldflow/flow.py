@@ -97,6 +97,18 @@ class MixtureHead(nn.Module):
         return Mixture(mixture.floored_log_weights(logits), mean, log_scale)
 
 
+def regression(gains: Tensor, apart: Tensor) -> Tensor:
+    """What `apart` `(N, b, h, w)`, drawn so far and told as a distance from its mean, moves.
+
+    `gains` `(N, a*b, h, w)` is a matrix at each site, as in the conditional mean of a Gaussian:
+    `(N, a, h, w)`. A lamp's edges are as strong as its drawn colour says; a network that sees the
+    colour squashed would have to learn that product.
+    """
+    n, count, h, w = apart.shape
+    gains = full_precision(gains).contiguous().view(n, -1, count, h, w)
+    return (gains * apart[:, None]).sum(dim=2)
+
+
 class CoarseStep(nn.Module):
     """Draws the 8x8 picture in four interleaved groups of cells, each seeing those before.
 
@@ -113,6 +125,7 @@ class CoarseStep(nn.Module):
         self.from_drawn = nn.Conv2d(5, hidden, 3, padding=1)
         self.conv1 = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.gains = zeroed(nn.Conv2d(hidden, 3 * 27, 1))
         self.head = MixtureHead(hidden, 3, components, sigma, reach=2.0**LEVELS)
 
     def _group(self, index: int, drawn: Tensor, context: Tensor, centre: Tensor) -> Mixture:
@@ -123,10 +136,12 @@ class CoarseStep(nn.Module):
         for y, x in self.GROUPS[:index]:
             masks[:, 0, y::2, x::2] = 1
         masks[:, 1, self.GROUPS[index][0] :: 2, self.GROUPS[index][1] :: 2] = 1
-        surprise = torch.asinh((drawn - centre) / self.sigma) * masks[:, :1]
-        seen = torch.cat((surprise, masks.expand(n, -1, -1, -1)), dim=1)
+        apart = (drawn - centre) * masks[:, :1]
+        seen = torch.cat((torch.asinh(apart / self.sigma), masks.expand(n, -1, -1, -1)), dim=1)
         h = F.silu(context + self.from_drawn(seen))
         h = F.silu(self.conv2(F.silu(self.conv1(h))))
+        around = F.unfold(apart, 3, padding=1).view(n, 27, height, width)
+        centre = centre + regression(self.gains(h), around)
         mixtures: Mixture = self.head(self.cells(h, index), self.cells(centre, index))
         return mixtures
 
@@ -186,16 +201,18 @@ class DetailStep(nn.Module):
         self.sigma = sigma
         self.conv1 = nn.Conv2d(features + 15, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.gains = zeroed(nn.Conv2d(hidden, 9 * 3, 1))
         self.head = MixtureHead(hidden, 9, components, sigma, reach)
 
     def forward(
         self, features: Tensor, coarser: Tensor, coarser_mean: Tensor, detail_mean: Tensor
     ) -> Mixture:
         """All on the grid of the coarser picture; `coarser` `(N, 3, h, w)` is drawn already."""
-        surprise = torch.asinh((coarser - coarser_mean) / self.sigma)
+        apart = coarser - coarser_mean
+        surprise = torch.asinh(apart / self.sigma)
         h = torch.cat((features, surprise, coarser_mean, detail_mean), dim=1)
         h = F.silu(self.conv2(F.silu(self.conv1(h))))
-        mixtures: Mixture = self.head(h, detail_mean)
+        mixtures: Mixture = self.head(h, detail_mean + regression(self.gains(h), apart))
         return mixtures
 
 

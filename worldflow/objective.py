@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldflow.dataset import Clips
+from worldflow.doubt import doubt
 from worldflow.flow import gaussian_log_prob
 from worldflow.model import WorldModel, to_bytes, to_signed
 
@@ -48,8 +49,8 @@ def training_loss(
     generator: torch.Generator,
     config: ObjectiveConfig,
     parts: "Parts | None" = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss (a scalar, about nats per dimension) and what it is made of.
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """The loss (a scalar, about nats per dimension), what it is made of, and doubts `(B*T,)`.
 
     Args:
         clips: with the L-1 frames before them.
@@ -69,12 +70,12 @@ def training_loss(
         places=_places(frames, model.config.history, config.motion_weight),
     )
     context = _rough_context(model, frames, actions, generator, config)
-    figures = (parts or loss_parts)(model, context, actions, targets)
+    figures, doubts = (parts or loss_parts)(model, context, actions, targets)
     likelihood = (figures["weighted_nll"] + figures["weighted_base_nll"]) / frame[0].numel()
     pictures = figures["denoised_mse"] + config.mean_weight * figures["mean_mse"]
     events = figures["reward_loss"] + figures["termination_loss"]
     loss = likelihood + pictures / (2 * model.config.sigma**2) + config.event_weight * events
-    return loss, figures
+    return loss, figures, doubts
 
 
 def _places(frames: Tensor, history: int, motion_weight: float) -> Tensor:
@@ -91,8 +92,10 @@ def _places(frames: Tensor, history: int, motion_weight: float) -> Tensor:
 
 def loss_parts(
     model: WorldModel, context: Tensor, actions: Tensor, targets: Targets
-) -> dict[str, Tensor]:
-    """The figures that the loss is made of; pure tensor work, to be compiled as a whole.
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The figures that the loss is made of, and the doubt of each row `(N,)`.
+
+    Pure tensor work, to be compiled as a whole.
 
     `NLL(base)` and `NLL(flow)`, both exact and above the noise's entropy, plain and with each
     place weighted; the weighted squared errors of the base's mean and of the denoiser; the
@@ -121,7 +124,7 @@ def loss_parts(
         outcome.termination_logit, targets.terminated, reduction="none"
     )
     everywhere = torch.ones_like(targets.places)
-    return {
+    figures = {
         "nll_excess_nats": total(flow, everywhere),
         "base_nll_excess_nats": total(base, everywhere),
         "weighted_nll": total(flow, targets.places),
@@ -131,6 +134,7 @@ def loss_parts(
         "reward_loss": mean(reward),
         "termination_loss": mean(termination),
     }
+    return figures, doubt(given, model.base.floor)
 
 
 def _pool(places: Tensor, part: Tensor) -> Tensor:
@@ -138,7 +142,7 @@ def _pool(places: Tensor, part: Tensor) -> Tensor:
     return F.max_pool2d(places, places.shape[-1] // part.shape[-1])[:, 0]
 
 
-Parts = Callable[[WorldModel, Tensor, Tensor, Targets], dict[str, Tensor]]
+Parts = Callable[[WorldModel, Tensor, Tensor, Targets], tuple[dict[str, Tensor], Tensor]]
 
 
 def two_hot(rewards: Tensor, support: Tensor) -> Tensor:
@@ -183,7 +187,8 @@ def _rough_context(
     """
     context = frames[:, :-1]
     draws = torch.rand(3, generator=generator, device=frames.device)
-    if float(draws[0]) < config.reconstructed:
+    own = frames.shape[1] - model.config.history > 1  # a single step's context is all recorded
+    if own and float(draws[0]) < config.reconstructed:
         depth = 1 + int(draws[1] * config.reconstruction_depth)
         sampled = bool(draws[2] < config.sampled)
         context = reconstruct(model, frames, actions, depth, generator, config.ghosts, sampled)

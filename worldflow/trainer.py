@@ -21,16 +21,15 @@ from worldflow.card import WorldCard
 from worldflow.checkpoint import Progress, load_checkpoint, save_checkpoint
 from worldflow.cost import device_name, gflop_per_frame
 from worldflow.dataset import Clips, ClipSampler, Dataset
+from worldflow.doubt import Doubts
 from worldflow.errors import InputError
 from worldflow.model import ModelConfig, WorldModel
 from worldflow.objective import ObjectiveConfig, loss_parts, reward_support, training_loss
 from worldflow.optimizer import make_optimizers
-from worldflow.surprise import step_errors
 from worldflow.world import World
 
 WARMUP = 200  # updates of rising learning rate
 DECAY = 0.4  # the last share of the run, in which the learning rate falls to nothing
-JUDGED = 60_000  # steps looked at to find the surprising ones
 START_LENGTH, STARTS = 8, 32  # frames of a start, and how many a world keeps
 
 
@@ -50,8 +49,8 @@ class TrainConfig:
     batch: int
     horizon: int
     fresh: float
-    rewarded: float
-    surprising: float
+    doubtful: float
+    renewal: int
     long_every: int
     learning_rate: float
     weight_decay: float
@@ -93,14 +92,6 @@ class Trainer:
         self.progress = Progress()
         wanted = config.compile if config.compile is not None else device != "cpu"
         self.parts = torch.compile(loss_parts, dynamic=False) if wanted else loss_parts
-        if config.surprising and not config.init:
-            raise InputError(
-                "surprising= needs a world to be surprised: give init=, or leave it at 0"
-            )
-        weights = None
-        if config.surprising:
-            print("judging the recorded steps", flush=True)
-            weights = step_errors(self.model, dataset, JUDGED)
         self.sampler = ClipSampler(
             dataset,
             config.batch,
@@ -108,10 +99,8 @@ class Trainer:
             config.seed,
             past=config.model.history - 1,
             fresh=config.fresh,
-            reward_fraction=config.rewarded,
-            weights=weights,
-            weighted_fraction=config.surprising,
         )
+        self.doubts = Doubts(dataset.steps)
         self.starts = _starts(dataset)
         self.gflop_per_frame = gflop_per_frame(self.model)
         self.pool = ThreadPoolExecutor(2)
@@ -123,26 +112,32 @@ class Trainer:
         Raises:
             InputError: no such world, or one of another shape.
         """
-        given = World.load(init).model
-        try:
-            self.model.load_state_dict(given.state_dict())
-        except RuntimeError as error:
+        given = World.load(init).model.state_dict()
+        own = {name: value.shape for name, value in self.model.state_dict().items()}
+        given_shapes = {name: value.shape for name, value in given.items()}
+        other = sorted(dict(own.items() ^ given_shapes.items()))
+        if other:
             raise InputError(
-                f"init={init} has another shape ({str(error).splitlines()[1].strip()}): "
-                "give the model= and the game that it was trained with, or no init"
-            ) from error
+                f"init={init} has another shape (in {other[0]}): give the model= and the game "
+                "that it was trained with, or no init"
+            )
+        self.model.load_state_dict(given)
 
     def update(self) -> dict[str, float]:
         """One step of the optimiser; the figures of its batch."""
         progress, config = self.progress, self.config
+        if progress.step % config.renewal == 0:
+            self.coming.clear()  # they were drawn by older doubts
+            self.doubts.renew()
         clips = self._clips(progress.step)
         seed = int(np.random.SeedSequence((config.seed, progress.step)).generate_state(1)[0])
         generator = torch.Generator(self.device).manual_seed(seed)
         learning_rate = config.learning_rate * self._schedule()
         with self._autocast():
-            loss, figures = training_loss(
+            loss, figures, doubts = training_loss(
                 self.model, clips, generator, config.objective, self.parts
             )
+        self.doubts.note(clips, doubts.cpu().numpy())
         self.model.zero_grad()
         loss.backward()
         norm = self._clip_gradients()
@@ -160,18 +155,21 @@ class Trainer:
         """The clips of `step`; those of the next steps are read meanwhile."""
         for ahead in range(step, step + 4):
             if ahead not in self.coming:
-                self.coming[ahead] = self.pool.submit(
-                    self.sampler.clips, ahead, *self._shape(ahead)
-                )
+                self.coming[ahead] = self.pool.submit(self._draw, ahead, self.doubts.weights)
         return self.coming.pop(step).result()
 
-    def _shape(self, step: int) -> tuple[int, int]:
-        """Clips and their length; now and then few long ones, to learn to look back."""
+    def _draw(self, step: int, weights: np.ndarray[Any, Any]) -> Clips:
+        """About as many frames each time: clips, now and then few long ones, to learn to look
+        back, or many single steps that the model is unsure of.
+        """
         config = self.config
-        if not config.long_every or (step + 1) % config.long_every:
-            return config.batch, config.horizon
-        length = config.model.window + 8
-        return max(1, config.batch * config.horizon // length), length
+        frames, length = config.batch * config.horizon, config.model.window + 8
+        if config.long_every and (step + 1) % config.long_every == 0:
+            return self.sampler.clips(step, max(1, frames // length), length)
+        due = int((step + 1) * config.doubtful) > int(step * config.doubtful)
+        if due and weights.any():
+            return self.sampler.weighted_steps(step, frames, weights)
+        return self.sampler.clips(step)
 
     def _schedule(self) -> float:
         """The learning rate's factor: warm-up, a plateau, a straight line down to nothing."""
@@ -284,11 +282,13 @@ class Trainer:
             self.optimizers,
             self.progress,
             run_settings(self.config),
+            vars(self.doubts),
         )
         self.world().save(out / "world.safetensors")
 
     def load(self, path: Path) -> None:
-        self.progress = load_checkpoint(path, self.model, self.average, self.optimizers)
+        arrays = vars(self.doubts)
+        self.progress = load_checkpoint(path, self.model, self.average, self.optimizers, arrays)
 
 
 def _support(dataset: Dataset) -> Tensor:

@@ -29,7 +29,7 @@ def measure_training(world: World) -> dict[str, float]:
     for update in range(2 + UPDATES):
         began = time.perf_counter()
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss, _ = training_loss(
+            loss, *_ = training_loss(
                 model, clips, torch.Generator(device).manual_seed(update), config
             )
         model.zero_grad()
@@ -58,4 +58,5 @@ def _noise_clips(world: World) -> Clips:
         rewards=np.zeros((BATCH, HORIZON), np.float32),
         terminated=np.zeros((BATCH, HORIZON), np.bool_),
         valid=np.ones((BATCH, HORIZON), np.bool_),
+        index=np.zeros((BATCH, HORIZON), np.int64),
     )

@@ -1,0 +1,49 @@
+"""Where a model is unsure, remembered for each recorded step as training passes by.
+
+Most steps of a game are easy and alike; what is left to learn hides in few of them. They are
+found by the model's own doubt, which is there before the next frame is seen: to pick steps by
+what came out would teach wrong odds.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldflow.dataset import Clips
+from worldflow.flow import Conditions
+
+CEILING = 300.0  # nats; what can never be known must not be all that is drawn
+
+
+def doubt(given: Conditions, floor: float) -> Tensor:
+    """The error that the base expects of its mean `(N,)`: nats, from 0 to CEILING.
+
+    Half its variance in units of the least (`floor`, a log standard deviation), summed over
+    the frame.
+    """
+    variance = torch.exp(2 * (given.log_scale.detach() - floor)) - 1
+    return (variance.sum(dim=(1, 2, 3)) / 2).clamp(0, CEILING)
+
+
+class Doubts:
+    """The last known doubt of each step of a data set, 0 where it never was trained on.
+
+    `weights` is what steps are drawn by: how far their doubt is above the usual. It stays as it
+    is until it is renewed, for what is drawn must not depend on how far ahead clips are read.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.latest = np.zeros(steps, np.float32)
+        self.weights = np.zeros(steps, np.float32)
+
+    def note(self, clips: Clips, doubts: NDArray[np.float32]) -> None:
+        """Remember `doubts` `(B*T,)` of the steps of `clips`."""
+        known = doubts.reshape(clips.valid.shape)[clips.valid]
+        self.latest[clips.index[clips.valid]] = np.nan_to_num(known)
+
+    def renew(self) -> None:
+        """From now on draw by what is known now."""
+        known = self.latest[self.latest > 0]
+        if len(known):
+            self.weights = np.maximum(self.latest - np.median(known), 0)
