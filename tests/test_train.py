@@ -47,6 +47,7 @@ def settings(data: Path, out: Path, **changes: object) -> TrainConfig:
         fresh=0.1,
         doubtful=0.5,
         renewal=2,
+        settle=0.3,
         long_every=3,
         learning_rate=1e-3,
         weight_decay=0.01,
@@ -184,6 +185,27 @@ def test_doubtful_steps_come_back(data: Path, tmp_path: Path) -> None:
     assert 1 not in seen  # nothing was known yet
     assert 3 in seen
     assert {7, 90} <= set(np.flatnonzero(drawn[0])) < set(range(120))
+
+
+def test_in_the_end_only_the_flow_moves(data: Path, tmp_path: Path) -> None:
+    config = settings(data, tmp_path / "run", steps=8, settle=0.5, learning_rate=1e-2)
+    trainer = Trainer(config, open_dataset(data), "cpu")
+
+    def moved(updates: int) -> set[bool]:
+        """Whether parameters of the flow moved, and whether any others did."""
+        before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+        for _ in range(updates):
+            trainer.update()
+        now = dict(trainer.model.named_parameters())
+        return {
+            name.startswith("flow.")
+            for name, old in before.items()
+            if not torch.equal(old, now[name])
+        }
+
+    assert moved(4) == {True, False}
+    assert moved(4) == {True}
+    assert trainer.finished()
 
 
 def test_a_run_begins_with_the_weights_it_is_given(data: Path, tmp_path: Path) -> None:

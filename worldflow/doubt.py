@@ -5,25 +5,26 @@ found by the model's own doubt, which is there before the next frame is seen: to
 what came out would teach wrong odds.
 """
 
+import math
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from worldflow.dataset import Clips
 from worldflow.flow import Conditions
 
-CEILING = 300.0  # nats; what can never be known must not be all that is drawn
+CEILING = 50.0  # nats; what can never be known must not be all that is drawn
 
 
 def doubt(given: Conditions, floor: float) -> Tensor:
-    """The error that the base expects of its mean `(N,)`: nats, from 0 to CEILING.
+    """How much of the next frame the base leaves open `(N,)`: nats, from 0 to CEILING.
 
-    Half its variance in units of the least (`floor`, a log standard deviation), summed over
-    the frame.
+    The entropy of the pixels that it holds for wider than twice the least (`floor`, a log
+    standard deviation): a little doubt everywhere is only a model that is not done yet.
     """
-    variance = torch.exp(2 * (given.log_scale.detach() - floor)) - 1
-    return (variance.sum(dim=(1, 2, 3)) / 2).clamp(0, CEILING)
+    entropy = (given.log_scale.detach() - floor - math.log(2)).clamp(min=0)
+    return entropy.sum(dim=(1, 2, 3)).clamp(max=CEILING)
 
 
 class Doubts:
