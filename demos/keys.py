@@ -1,5 +1,6 @@
 """From keys that go down and up to the action of the next step."""
 
+import threading
 from collections.abc import Mapping
 
 ALIASES = {"a": "left", "d": "right", "w": "up", "s": "down"}
@@ -12,6 +13,7 @@ class Keypad:
     nobody's press may be lost at 15 steps a second. The action is that of the largest set of
     the key map wholly pressed; of sets of one size, that with the key pressed last.
     W, A, S and D stand for the arrows where the game does not use them itself.
+    One thread may press while another asks for the action.
 
     Args:
         key_map: pygame key names joined by "+" -> action, "" for nothing pressed
@@ -26,34 +28,45 @@ class Keypad:
         self._taps: set[str] = set()  # went down since the last step
         self._order: dict[str, int] = {}  # key -> number of its last press
         self._presses = 0
+        self._lock = threading.Lock()
 
     def press(self, key: str) -> bool:
         """A key went down. Returns whether the game uses it."""
         key = self._name(key)
         if key not in self._keys:
             return False
-        self._presses += 1
-        self._order[key] = self._presses
-        self._held.add(key)
-        self._taps.add(key)
+        with self._lock:
+            if key not in self._held:  # else the keyboard repeats it
+                self._presses += 1
+                self._order[key] = self._presses
+                self._taps.add(key)
+            self._held.add(key)
         return True
 
     def release(self, key: str) -> None:
         """A key went up. If it went down since the last step, it counts for the next one."""
-        self._held.discard(self._name(key))
+        with self._lock:
+            self._held.discard(self._name(key))
+
+    def release_all(self) -> None:
+        """No key is held any more: the window has lost the keyboard."""
+        with self._lock:
+            self._held.clear()
 
     def next_action(self) -> int:
         """The action for the step that is now taken; taps are used up by it."""
-        pressed = self._held | self._taps
+        with self._lock:
+            pressed = self._held | self._taps
+            self._taps.clear()
         matches = [chord for chord in self._chords if chord <= pressed]
-        self.forget_taps()
         if not matches:
             return self._idle
         return self._chords[max(matches, key=self._rank)]
 
     def forget_taps(self) -> None:
         """From now on only what is held counts."""
-        self._taps.clear()
+        with self._lock:
+            self._taps.clear()
 
     def _name(self, key: str) -> str:
         return key if key in self._keys else ALIASES.get(key, key)

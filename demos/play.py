@@ -1,43 +1,50 @@
 """`worldflow play`: a person plays a learned world in a window; without a display, a film."""
 
 import math
-import re
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from worldflow.errors import InputError, WorkError
+from worldflow.errors import InputError, WorkError, did_you_mean
 
 if TYPE_CHECKING:
-    from worldflow.agents.policy import Policy
-    from worldflow.card import Playable, WorldCard
-    from worldflow.envs.world_env import WorldEnv
+    from worldflow.card import Playable
+    from worldflow.demos.session import Session
+    from worldflow.demos.view import Game
+    from worldflow.envs.start import Context
 
-FILM_SECONDS = 30
+SOURCES = ("dream", "real", "split")
+WITHOUT_A_MENU = "breakout"
 
 
 @dataclass(frozen=True)
 class PlayConfig:
     """The keys of `worldflow play`."""
 
-    world: str = "breakout"  # a shipped name, a run folder or a .safetensors file
+    world: str | None = None  # a name, a run folder, a world file, a recording; None: the menu
     engine: str = "auto"
     device: str = "auto"
     threads: int = 0  # CPU threads of the engine; 0: its own choice
     seed: int | None = None  # of start and luck; null: another one every time
+    source: str = "dream"  # or real, or split: both side by side
+    player: str = "human"  # who begins: or scripted, random, an agent
     temperature: float = 1.0  # 0: the likeliest future at every step
+    episode: Path | None = None  # begin dreams in this recording, at `step`
+    step: int = 0
+    image: Path | None = None  # begin dreams at this picture
+    record: bool = False  # from the first step
+    recordings: str = "recordings"  # the folder for them
+    films: tuple[str, ...] = ("mp4",)  # beside each recording: mp4, gif, webp
     scale: int = 8  # pixels of window or film for each pixel of a frame
+    fullscreen: bool = False
+    terminal: bool = False  # play in the terminal, for machines reached over ssh
     fps: int = 0  # steps per second; 0: the game's own pace
     steps: int = 0  # stop after so many; 0: window: when the player quits, film: 30 seconds
     surprise: bool = True  # window: show how unlikely each frame is (costs time at every step)
+    keys: Path | None = None  # keys of one's own, a YAML file
     policy: str = "auto"  # film: who plays; auto: scripted where there is a script, else random
-    out: Path | None = None  # make a film (.mp4, .gif) here, even if there is a display
+    out: Path | None = None  # make a film (.mp4, .gif, .webp) here, even if there is a display
 
 
 def play(config: PlayConfig) -> None:
@@ -50,19 +57,29 @@ def play(config: PlayConfig) -> None:
     _check(config)
     from worldflow.demos.window import why_no_display
 
-    no_display = why_no_display() if config.out is None else None
+    silent = config.terminal or config.out is not None
+    no_display = None if silent else why_no_display()
+    if config.world is not None and _is_recording(config.world):
+        _show_recording(config, film=bool(no_display))
+        return
     if no_display:
         print(f"no display ({no_display}): making a film instead")
+    filming = no_display is not None or config.out is not None
+    world = config.world or (WITHOUT_A_MENU if filming or config.terminal else _chosen())
+    if world is None:
+        return
     from worldflow.playable import load_playable
 
     playable = load_playable(
-        config.world, engine=config.engine, device=config.device, threads=config.threads
+        world, engine=config.engine, device=config.device, threads=config.threads
     )
     seed = secrets.randbelow(2**31) if config.seed is None else config.seed
-    if config.out is None and no_display is None:
-        play_in_window(playable, config, seed)
-    else:
+    if filming:
+        from worldflow.demos.play_film import make_film
+
         make_film(playable, config, seed)
+    else:
+        play_live(playable, config, world, seed)
 
 
 def _check(config: PlayConfig) -> None:
@@ -76,140 +93,121 @@ def _check(config: PlayConfig) -> None:
         raise InputError(f"steps={config.steps}: expected 1 or more, or 0 for no limit")
     if config.seed is not None and not 0 <= config.seed < 2**63:
         raise InputError(f"seed={config.seed}: expected 0 to 2**63 - 1, or null for any")
+    if config.source not in SOURCES:
+        raise InputError(f"source={config.source}: {did_you_mean(config.source, SOURCES)}")
+    if config.episode is not None and config.image is not None:
+        raise InputError("episode and image both say where dreams begin: give one of them")
+    if config.source != "dream" and (config.episode or config.image):
+        raise InputError(
+            f"source={config.source}: the real game cannot begin at a picture; leave it out"
+        )
     if config.out is not None:
-        _check_out(config.out)
+        from worldflow.demos.play_film import check_out
+
+        check_out(config.out)
 
 
-def _check_out(out: Path) -> None:
-    from worldflow.film import film_writer
+def _is_recording(what: str) -> bool:
+    from worldflow.episode import SUFFIX
 
-    film_writer(out, frame_rate=1)  # refuses a wrong suffix
-    if out.is_dir():
-        raise InputError(f"out={out}: is a folder; name a film in it, {out / 'film.mp4'}")
-    if out.exists() and out.stat().st_size:
-        raise InputError(f"out={out}: is already there; choose another name or remove it first")
+    return what.endswith(SUFFIX)
 
 
-def play_in_window(playable: "Playable", config: PlayConfig, seed: int) -> None:
-    """Let a person play.
+def _chosen() -> str | None:
+    """The world that the player chooses in a menu; None if the player leaves."""
+    from worldflow.demos.menu import choose_world
+
+    return choose_world()
+
+
+def play_live(playable: "Playable", config: PlayConfig, world: str, seed: int) -> None:
+    """Let a person play, in a window or in the terminal.
 
     Raises:
+        InputError: a player, a start, a key or a folder that does not fit.
         WorkError: the window system gave up.
     """
+    from worldflow.demos.world_game import WorldGame
+
+    session = make_session(playable, config, world, seed)
+    card, engine = playable.card, playable.engine
+    print(f"{card.name}: {engine.name}, {engine.device}, {engine.dtype}; seed={seed}")
+    print("keys: " + ", ".join(key for key in card.key_map if key and "+" not in key), end="")
+    print("; F1 tells all of them, Esc quits")
+    try:
+        _open_window(WorldGame(session), config)
+    finally:
+        for path in session.recorder.paths:
+            print(f"recorded {path}")
+
+
+def make_session(playable: "Playable", config: PlayConfig, world: str, seed: int) -> "Session":
+    """The session that a configuration asks for.
+
+    Raises:
+        InputError: a player, a start or a folder that does not fit.
+    """
+    from worldflow.demos.cast import make_cast
+    from worldflow.demos.recorder import Recorder
+    from worldflow.demos.session import Session, SessionConfig
+
+    session_config = SessionConfig(
+        seed=seed,
+        source=config.source,  # type: ignore[arg-type]  # checked
+        temperature=config.temperature,
+        surprise=config.surprise,
+        start=_start(playable, config),
+        world=world,
+    )
+    recorder = Recorder(Path(config.recordings), config.films)
+    session = Session(playable, session_config, make_cast(playable.card, config.player), recorder)
+    if config.record:
+        session.toggle_recording()
+    return session
+
+
+def _start(playable: "Playable", config: PlayConfig) -> "Context | None":
+    """Where dreams begin, if not at the world's own starts."""
+    from worldflow.envs.start import episode_context, image_context
+
+    if config.episode is not None:
+        return episode_context(config.episode, config.step, playable)
+    if config.image is not None:
+        return image_context(config.image, playable)
+    return None
+
+
+def _show_recording(config: PlayConfig, *, film: bool) -> None:
+    """Show a recording, in a window, the terminal or a film."""
+    from worldflow.demos.episode_game import EpisodeGame, film_episode
+    from worldflow.episode import Episode
+
+    episode = Episode.open(str(config.world))
+    if film or config.out is not None:
+        film_episode(episode, config.out, config.fps, config.scale)
+    else:
+        _open_window(EpisodeGame(episode), config)
+
+
+def _open_window(game: "Game", config: PlayConfig) -> None:
+    from worldflow.demos.bindings import Bindings, read_bindings
+
+    bindings = Bindings(game.key_map)
+    if config.keys is not None:
+        bindings = read_bindings(config.keys, bindings, game.action_names)
+    if config.terminal:
+        from worldflow.demos.terminal import Terminal
+
+        Terminal(game, bindings, frame_rate=config.fps, steps=config.steps).run()
+        return
     import pygame
 
     from worldflow.demos.window import Window, WindowConfig
 
-    card = playable.card
-    window_config = WindowConfig(
-        title=f"worldflow: {card.name} (F1: keys)",
-        key_map=card.key_map,
-        action_names=card.action_names,
-        frame_rate=config.fps or card.frame_rate,
-        scale=config.scale,
-        steps=config.steps,
-        seed=seed,
-    )
-    engine = playable.engine
-    print(f"{card.name}: {engine.name}, {engine.device}, {engine.dtype}; seed={seed}")
-    print("keys: " + ", ".join(key for key in card.key_map if key and "+" not in key), end="")
-    print("; P pause, N one step, R restart, + and - speed, F1 help, Esc quit")
+    window = WindowConfig(config.scale, config.fps, config.steps, config.fullscreen, bindings)
     try:
-        Window(_make_env(playable, config, config.surprise), window_config).run()
+        Window(game, window).run()
     except pygame.error as error:
         raise WorkError(
             f"the window failed ({error}); out=film.mp4 makes a film instead"
         ) from error
-
-
-def make_film(playable: "Playable", config: PlayConfig, seed: int) -> Path:
-    """Let a policy play and film it. Ctrl-C ends the film early and keeps it.
-
-    Returns:
-        Where the film is.
-
-    Raises:
-        InputError: unknown policy.
-        WorkError: the film cannot be written.
-    """
-    from tqdm import tqdm
-
-    card = playable.card
-    policy = _film_policy(config.policy, card)
-    path = config.out or _free_name(card.name)
-    frame_rate = config.fps or card.frame_rate
-    steps = config.steps or FILM_SECONDS * frame_rate
-    title = f"{card.name}, policy={policy.name} seed={seed}"
-    frames = rollout(_make_env(playable, config, surprise=False), policy, seed, steps)
-    bar = tqdm(frames, title, total=steps, unit="step")
-    _write(path, bar, frame_rate, config.scale)
-    print(f"{title}, {steps} steps, {steps / frame_rate:.1f} s: {path}")
-    return path
-
-
-def _write(path: Path, frames: Iterable[NDArray[np.uint8]], frame_rate: int, scale: int) -> None:
-    from worldflow.film import film_writer
-
-    filmed = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(film_writer(path, frame_rate, scale)) as film:
-            for frame in frames:
-                film.add(frame)
-                filmed += 1
-    except OSError as error:
-        with suppress(OSError):  # what there is cannot be read, and would stand in the way
-            path.unlink()
-        raise WorkError(f"{path}: the film cannot be written: {error.strerror}") from error
-    except KeyboardInterrupt:
-        if filmed:
-            print(f"stopped; the first {filmed} steps are in {path}")
-        raise
-
-
-def rollout(
-    env: "WorldEnv", policy: "Policy", seed: int, steps: int
-) -> Iterator[NDArray[np.uint8]]:
-    """The frames `(H, W, 3)` after each of `steps` steps, episode after episode.
-
-    Reproducible: a function of env, policy, seed and steps.
-    """
-    frame, _ = env.reset(seed=seed)
-    policy.reset(seed)
-    for step in range(1, steps + 1):
-        frame, _, terminated, truncated, _ = env.step(np.int64(policy.act(frame, {})))
-        yield frame
-        if terminated or truncated:
-            frame, _ = env.reset()
-            policy.reset(seed + step)
-
-
-def _make_env(playable: "Playable", config: PlayConfig, surprise: bool) -> "WorldEnv":
-    from worldflow.envs.world_env import WorldEnv
-
-    return WorldEnv(playable, temperature=config.temperature, surprise=surprise)
-
-
-def _film_policy(name: str, card: "WorldCard") -> "Policy":
-    from worldflow.agents.policy import make_policy
-    from worldflow.agents.scripted import SCRIPTS
-    from worldflow.envs.source import GameCard
-
-    if name == "auto":
-        name = "scripted" if card.game in SCRIPTS else "random"
-    game = GameCard(
-        id=card.game,
-        action_names=card.action_names,
-        key_map=card.key_map,
-        frame_rate=card.frame_rate,
-        settings=card.settings,
-        max_episode_steps=card.max_episode_steps,
-    )
-    return make_policy(name, game)
-
-
-def _free_name(world: str) -> Path:
-    """`worldflow-NAME.mp4` in the current folder, with a number where that is taken."""
-    stem = "worldflow-" + re.sub(r"[^\w.-]+", "-", world)
-    names = (f"{stem}{suffix}.mp4" for suffix in ("", *(f"-{n}" for n in range(2, 10_000))))
-    return next(path for path in map(Path, names) if not path.exists())

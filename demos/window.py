@@ -1,58 +1,44 @@
-"""A window in which a person plays any Gymnasium env whose observations are pictures.
+"""A window in which a person plays: events in, pictures out, sixty times a second.
 
-It knows nothing of models: an env, a key map and a frame rate are all it takes.
+It knows nothing of models: a `Game` is all it takes, and a conductor steps that in a thread of
+its own.
 """
 
-import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import gymnasium
-import numpy as np
-from numpy.typing import NDArray
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
+from worldflow.demos.bindings import MEANINGS, Bindings
+from worldflow.demos.conductor import Conductor
 from worldflow.demos.hud import (
     BACKGROUND,
-    Figures,
-    draw_lines,
+    RED,
+    draw_help,
+    draw_hud,
+    draw_notice,
     draw_panel,
     font_for,
+    font_of,
     help_lines,
-    hud_lines,
+    hud_height,
 )
 from worldflow.demos.keys import Keypad
-from worldflow.errors import InputError
+from worldflow.demos.pad import Pad
+from worldflow.demos.picture import Picture
+from worldflow.demos.view import Game
 
-GAME_OVER_SECONDS = 2.0  # how long the last frame stays before the next episode
-POLL_SECONDS = 0.1  # longest wait for an event in one go
-FRAME_RATES = (1, 2, 3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 90, 120, 240)  # of + and -
+DISPLAY_RATE = 60  # pictures a second
+NOTICE_SECONDS = 3.0
+REPEAT_MS = 350, 90  # before a held command key repeats, and between repeats
 BLIND_DRIVERS = ("dummy", "offscreen")
 SCREEN_SHARE = 0.85  # of the screen's height and width that a new window may take
-
-# By pygame key name or the character typed. The game's own keys come first.
-COMMANDS = {
-    "escape": "quit",
-    "q": "quit",
-    "p": "pause",
-    "pause": "pause",
-    "n": "single_step",
-    ".": "single_step",
-    "r": "restart",
-    "+": "faster",
-    "=": "faster",
-    "[+]": "faster",
-    "-": "slower",
-    "[-]": "slower",
-    "h": "hud",
-    "f1": "help",
-}
+CONDUCTED = ("pause", "single_step", "restart", "faster", "slower")
+MAX_SEED_DIGITS = 18
 
 
 def why_no_display() -> str | None:
@@ -78,46 +64,33 @@ def why_no_display() -> str | None:
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """What the window needs to know of a game."""
+    """How a window begins."""
 
-    title: str
-    key_map: Mapping[str, int]  # pygame key names joined by "+" -> action, "" = nothing held
-    action_names: tuple[str, ...]
-    frame_rate: int  # steps per second
     scale: int = 8  # screen pixels for each pixel of a frame, at first; less on a small screen
-    steps: int = 0  # quit after so many steps; 0: play until the player quits
-    seed: int | None = None  # of the first reset
+    frame_rate: int = 0  # steps a second; 0: the game's own pace
+    steps: int = 0  # quit after so many; 0: play until the player quits
+    fullscreen: bool = False
+    bindings: Bindings | None = None  # None: the usual keys
 
 
 class Window:
-    """The loop: wait for the step's time, read the keys, step, draw at once.
+    """The loop: take events as they come, draw the newest view at every frame of the display."""
 
-    The keys are read immediately before the step and the frame is drawn immediately after it,
-    so the first frame drawn after a key press is the one that follows that key's action.
-
-    Args:
-        env: observations uint8 `(H, W, 3)`, Discrete actions.
-
-    Raises:
-        InputError: the env has other observations.
-    """
-
-    def __init__(self, env: gymnasium.Env[NDArray[np.uint8], Any], config: WindowConfig) -> None:
-        space = env.observation_space
-        shape = space.shape or ()
-        if space.dtype != np.uint8 or len(shape) != 3 or shape[-1] != 3:
-            raise InputError(f"a window shows uint8 frames (H, W, 3), not {space}")
-        self._env, self._config = env, config
-        self._height, self._width = shape[:2]
-        self._keypad = Keypad(config.key_map)
-        self._frame = np.zeros(shape, np.uint8)
-        self._figures = Figures()
-        self._frame_rate = config.frame_rate
-        self._next_step = 0.0  # when the next step is due, by time.perf_counter
-        self._steps = 0
-        self._over = ""  # why the episode has ended, "" while it runs
-        self._paused = self._single_step = self._restart = self._quit = False
-        self._show_hud, self._show_help = True, False
+    def __init__(self, game: Game, config: WindowConfig | None = None) -> None:
+        config = config or WindowConfig()
+        self._game, self._config = game, config
+        self._bindings = config.bindings or Bindings(game.key_map)
+        self._keypad = Keypad(self._bindings.key_map)
+        self._pad = Pad(self._bindings.pad)
+        self._conductor = Conductor(
+            game, self._keypad, frame_rate=config.frame_rate, steps=config.steps
+        )
+        self._picture = Picture()
+        self._height, self._width = self._conductor.view.frame.shape[:2]
+        self._quit, self._show_hud, self._show_help = False, True, False
+        self._typed: str | None = None  # a seed that is being typed
+        self._notice_until = 0.0
+        self._notice_number = 0
 
     def run(self) -> None:
         """Play until the player quits or the configured steps are done.
@@ -127,143 +100,141 @@ class Window:
         """
         pygame.display.init()
         pygame.font.init()
+        font_of.cache_clear()  # a font does not outlive its pygame
+        pygame.joystick.init()
         try:
-            pygame.display.set_caption(self._config.title)
+            pygame.display.set_caption(f"{self._game.title} (F1: keys)")
             pygame.display.set_mode(self._first_size(), pygame.RESIZABLE)
-            self._reset(self._config.seed)
+            if self._config.fullscreen:
+                pygame.display.toggle_fullscreen()
+            pygame.key.set_repeat(*REPEAT_MS)
             self._draw()
-            while not self._quit:
-                self._read_events()
-                if not self._quit:
-                    self._advance()
-                    self._draw()
+            self._conductor.start()
+            self._loop()
         finally:
+            self._conductor.stop()
+            self._game.close()
             pygame.quit()
+        if self._conductor.error is not None:
+            raise self._conductor.error
+
+    def _loop(self) -> None:
+        due = time.perf_counter()
+        while not (self._quit or self._conductor.finished):
+            # A press is taken in at once, not at the display's next frame.
+            left = due - time.perf_counter()
+            if left > 0.001:
+                self._handle(pygame.event.wait(int(left * 1000)))
+                continue
+            for event in pygame.event.get():
+                self._handle(event)
+            self._draw()
+            due = max(due + 1 / DISPLAY_RATE, time.perf_counter())
 
     def _first_size(self) -> tuple[int, int]:
         desktop = pygame.display.get_desktop_sizes()[0]
         room = min(desktop[0] / self._width, desktop[1] / self._height) * SCREEN_SHARE
         scale = max(1, min(self._config.scale, int(room)))
         width = self._width * scale
-        return width, self._height * scale + _hud_height(width)
+        return width, self._height * scale + hud_height(width)
 
-    def _read_events(self) -> None:
-        """Take in events until something is due; then all that still wait, just before it."""
-        while not self._quit:
-            left = self._due() - time.perf_counter()
-            if left > 0:
-                wait = max(1, int(min(left, POLL_SECONDS) * 1000))  # ms; 0 would wait for ever
-                events = [pygame.event.wait(wait)]
-            else:
-                events = pygame.event.get()
-            stale = False
-            for event in events:
-                stale |= self._handle(event)
-            if self._due() > time.perf_counter():  # not due yet, or no longer: paused just now
-                if stale:
-                    self._draw()
-            elif left <= 0:
-                return
-
-    def _due(self) -> float:
-        """When something is to be done next, by time.perf_counter."""
-        if self._restart or self._single_step:
-            return 0.0
-        return math.inf if self._paused else self._next_step
-
-    def _handle(self, event: pygame.event.Event) -> bool:
-        """Take in one event. Returns whether the window must be drawn anew."""
+    def _handle(self, event: pygame.event.Event) -> None:
+        """Take in one event."""
         if event.type == pygame.QUIT:
             self._quit = True
+        elif event.type == pygame.WINDOWFOCUSLOST:
+            self._keypad.release_all()  # their release will be told to another window
         elif event.type == pygame.KEYUP:
             self._keypad.release(pygame.key.name(event.key))
         elif event.type == pygame.KEYDOWN:
-            name = pygame.key.name(event.key)
-            if self._keypad.press(name):
-                return False
-            command = COMMANDS.get(name) or COMMANDS.get(getattr(event, "unicode", ""))
-            if command:
-                self._command(command)
-            return command is not None
-        return event.type in (pygame.VIDEORESIZE, pygame.VIDEOEXPOSE)
+            self._key_down(pygame.key.name(event.key), getattr(event, "unicode", ""))
+        else:
+            for meaning, down in self._pad.handle(event):
+                self._pad_changed(meaning, down)
+
+    def _key_down(self, name: str, typed: str) -> None:
+        if self._typed is not None:
+            self._type(name, typed)
+            return
+        if self._keypad.press(name):
+            return
+        command = self._bindings.command_of(name, typed)
+        if command:
+            self._command(command)
+
+    def _pad_changed(self, meaning: str, down: bool) -> None:
+        if meaning in MEANINGS:
+            if down:
+                self._command(meaning)
+        elif down:
+            self._keypad.press(meaning)
+        else:
+            self._keypad.release(meaning)
 
     def _command(self, command: str) -> None:
         match command:
             case "quit":
                 self._quit = True
-            case "pause":
-                self._paused = not self._paused
-                self._figures.times.clear()  # a pause is no slow step
-            case "single_step":
-                self._paused = self._single_step = True
-            case "restart":
-                self._restart = True
-            case "faster":
-                higher = [rate for rate in FRAME_RATES if rate > self._frame_rate]
-                self._frame_rate = higher[0] if higher else self._frame_rate
-            case "slower":
-                lower = [rate for rate in FRAME_RATES if rate < self._frame_rate]
-                self._frame_rate = lower[-1] if lower else self._frame_rate
             case "hud":
                 self._show_hud = not self._show_hud
             case "help":
                 self._show_help = not self._show_help
+            case "fullscreen":
+                pygame.display.toggle_fullscreen()
+            case "seed":
+                self._typed = ""
+            case _ if command in CONDUCTED or command in self._game.commands:
+                self._conductor.order(command)
 
-    def _advance(self) -> None:
-        """Do what is due: a step, or a new episode."""
-        started = time.perf_counter()
-        period = 1 / self._frame_rate
-        if self._restart or self._over:
-            self._reset(None)
+    def _type(self, name: str, typed: str) -> None:
+        """A key while a seed is typed: digits, backspace, return; anything else gives up."""
+        assert self._typed is not None
+        if typed.isdecimal() and typed.isascii():
+            self._typed = (self._typed + typed)[:MAX_SEED_DIGITS]
+        elif name == "backspace":
+            self._typed = self._typed[:-1]
         else:
-            self._step()
-        self._restart = self._single_step = False
-        # Keep to the beat if it is near; else (a pause, a restart) begin a new one.
-        on_beat = abs(started - self._next_step) < period
-        self._next_step = (self._next_step if on_beat else started) + period
-        if self._over:
-            self._next_step = started + GAME_OVER_SECONDS
-
-    def _reset(self, seed: int | None) -> None:
-        self._frame, _ = self._env.reset(seed=seed)
-        self._figures = Figures()
-        self._keypad.forget_taps()
-        self._over = ""
-
-    def _step(self) -> None:
-        action = self._keypad.next_action()
-        self._frame, reward, terminated, truncated, info = self._env.step(action)
-        self._figures.add(action, float(reward), info)
-        if terminated or truncated:
-            self._over = "game over" if terminated else "time is up"
-        self._steps += 1
-        self._quit = self._quit or self._steps == self._config.steps
+            if name in ("return", "enter") and self._typed:
+                self._conductor.order(f"restart:{self._typed}")
+            self._typed = None
 
     def _draw(self) -> None:
-        """Show the newest frame, in whole-number scale, with the figures under it."""
+        """Show the newest view, with the figures under it."""
         screen = pygame.display.get_surface()
         if screen is None:
             return
+        view, pace = self._conductor.view, self._conductor.pace
         width, height = screen.get_size()
-        room = height - (_hud_height(width) if self._show_hud else 0)
-        scale = max(1, min(width // self._width, room // self._height))
-        size = self._width * scale, self._height * scale
-        picture = pygame.image.frombuffer(self._frame.tobytes(), (self._width, self._height), "RGB")
+        room = height - (hud_height(width) if self._show_hud else 0)
+        area = pygame.Rect(0, 0, width, max(1, room))
         screen.fill(BACKGROUND)
-        left, top = (width - size[0]) // 2, max(0, (room - size[1]) // 2)
-        screen.blit(pygame.transform.scale(picture, size), (left, top))
-        font = font_for(width)
+        self._picture.draw(screen, area, view)
         if self._show_hud:
-            lines = hud_lines(self._figures, self._frame_rate, self._config.action_names)
-            draw_lines(screen, font, lines, font.get_height() // 2, room)
+            hud = pygame.Rect(0, room, width, height - room)
+            draw_hud(screen, hud, view, pace, self._game.action_names)
+        elif view.recording is not None:
+            pygame.draw.circle(screen, RED, (width - 16, 16), 7)
         if self._show_help:
-            draw_panel(screen, font, help_lines(self._config.key_map, self._config.action_names))
-        elif self._over:
-            draw_panel(screen, font, [self._over, "R: again"])
-        elif self._paused:
-            draw_panel(screen, font, ["paused", "P: go on   N: one step"])
+            draw_help(screen, list(self._help()))
+        else:
+            self._draw_messages(screen, area)
         pygame.display.flip()
 
+    def _draw_messages(self, screen: pygame.Surface, area: pygame.Rect) -> None:
+        view, font = self._conductor.view, font_for(area.width)
+        if self._typed is not None:
+            draw_panel(screen, area, font, [f"seed: {self._typed}_", "return: a new game with it"])
+        elif view.over:
+            draw_panel(screen, area, font, [view.over, f"return {view.total:.4g}"])
+        number, text = view.notice
+        if number != self._notice_number:
+            self._notice_number = number
+            self._notice_until = time.perf_counter() + NOTICE_SECONDS
+        if time.perf_counter() < self._notice_until:
+            draw_notice(screen, area, font, text)
 
-def _hud_height(width: int) -> int:
-    return int(2.5 * font_for(width).get_linesize())
+    def _help(self) -> Iterator[tuple[str, str]]:
+        keys = self._bindings.keys
+        own = {"quit", "hud", "help", "fullscreen", "seed", *CONDUCTED} | self._game.commands
+        commands = {MEANINGS[name]: keys[name] for name in keys if name in own and keys[name]}
+        yield from help_lines(self._bindings.key_map, self._game.action_names, commands)

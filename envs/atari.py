@@ -109,6 +109,15 @@ class AtariGame(SourceGame):
         """`ram`: uint8 `(128,)`, the console's memory at the current frame."""
         return {"ram": self.ale.getRAM()}
 
+    def snapshot(self) -> Any:
+        """The console with its random generator, the screens and the lives."""
+        return self.ale.cloneState(include_rng=True), self.screens.copy(), self.lives
+
+    def restore(self, snapshot: Any) -> None:
+        console, screens, self.lives = snapshot
+        self.ale.restoreState(console)
+        self.screens[:] = screens
+
     def _advance(self, action: ale_py.Action, count: int) -> float:
         """Runs `count` screens, or fewer if the game ends, and keeps the last two."""
         reward = 0

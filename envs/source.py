@@ -44,9 +44,22 @@ class SourceGame(gymnasium.Env[NDArray[np.uint8], np.int64]):
         """A small hidden state of the game at the current frame, or {} if it tells none."""
         return {}
 
+    def snapshot(self) -> Any:
+        """All that decides what comes next, luck included; None if the game cannot tell it."""
+        return None
+
+    def restore(self, snapshot: Any) -> None:
+        """Go back to a snapshot of this game: the same actions then give the same steps."""
+        raise NotImplementedError(f"{type(self).__name__} tells no snapshots")
+
 
 def make_source(
-    env_id: str, *, size: int = 64, sticky: float = 0.0, life_loss_ends: bool = False
+    env_id: str,
+    *,
+    size: int = 64,
+    sticky: float = 0.0,
+    life_loss_ends: bool = False,
+    memory: bool = False,
 ) -> SourceGame:
     """The source game with this id.
 
@@ -55,6 +68,7 @@ def make_source(
         size: height and width of the frames in pixels.
         sticky: ALE only: probability that the console repeats its last action, in [0, 1).
         life_loss_ends: ALE only: a lost life terminates the episode.
+        memory: bounce only: a sign is hidden for 20 frames and comes back.
 
     Raises:
         InputError: unknown id, or a setting that this game does not have.
@@ -63,6 +77,8 @@ def make_source(
         raise InputError(f"size={size}: expected 8 to 512 pixels; 64 is what worlds learn from")
     if not 0.0 <= sticky < 1.0:
         raise InputError(f"sticky={sticky}: expected a probability in [0, 1); 0 turns it off")
+    if memory and env_id not in BOUNCE_IDS:
+        raise InputError(f"env={env_id}: memory exists for env=bounce only; leave it out")
     if env_id.startswith("ALE/"):
         from worldflow.envs.atari import AtariGame
 
@@ -76,7 +92,7 @@ def make_source(
 
         if size != 64:
             raise InputError(f"env={env_id}: size={size}, but bounce is 64x64; leave size out")
-        return BounceGame()
+        return BounceGame(memory=memory)
     from worldflow.envs.gymnasium_game import GymnasiumGame
 
     return GymnasiumGame(env_id, size=size)

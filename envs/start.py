@@ -115,6 +115,19 @@ def episode_context(path: Any, step: Any, playable: Playable) -> Context:
     return given_context(frames, actions[len(actions) - len(frames) + 1 :], playable)
 
 
+def image_context(path: Path, playable: Playable) -> Context:
+    """A picture file of any size as the one frame to begin after, resized by area."""
+    from PIL import Image
+
+    height, width, _ = playable.engine.frame_shape
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("RGB").resize((width, height), Image.Resampling.BOX)
+    except OSError as error:
+        raise InputError(f"image={path}: cannot be read as a picture ({error})") from None
+    return given_context(np.asarray(picture), (), playable)
+
+
 def as_array(name: str, value: Any) -> NDArray[Any]:
     """`value` as an array, or an InputError if it is ragged."""
     try:

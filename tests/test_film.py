@@ -7,12 +7,14 @@ from PIL import Image, ImageSequence
 
 from worldflow.errors import InputError
 from worldflow.film import (
+    Mp4Writer,
     film_writer,
     side_by_side,
     upscale,
     write_gif,
     write_mp4,
     write_strip,
+    write_webp,
 )
 
 
@@ -67,8 +69,36 @@ def test_mp4_interrupted_keeps_what_was_filmed(tmp_path):
     assert len(read_mp4(path)[0]) == 5
 
 
+def test_a_live_mp4_can_be_read_while_it_is_written(tmp_path):
+    path = tmp_path / "film.mp4"
+    with closing(Mp4Writer(path, frame_rate=4, live=True)) as film:
+        for frame in moving_dot(length=11):
+            film.add(frame)
+        assert len(read_mp4(path)[0]) >= 7  # the last second may be missing
+    seen, rate, _ = read_mp4(path)
+    assert (len(seen), rate) == (11, 4)
+    assert seen[:, 51, 3::6, 0].argmax(axis=1).tolist() == list(range(11))
+    assert b"moof" not in path.read_bytes()  # an ordinary file, which any player seeks in
+    assert [found.name for found in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_webp_is_lossless_and_keeps_time(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (15, 8, 8, 3), np.uint8)
+    write_webp(tmp_path / "film.webp", frames, frame_rate=15, scale=2)
+    with Image.open(tmp_path / "film.webp") as film:
+        pictures = [page.convert("RGB") for page in ImageSequence.Iterator(film)]
+        film.load()
+        durations = []
+        for page in range(film.n_frames):
+            film.seek(page)
+            film.load()
+            durations.append(film.info["duration"])
+    np.testing.assert_array_equal(np.stack(pictures), upscale(frames, 2))
+    assert sum(durations) == 1000
+
+
 def test_no_file_without_a_frame(tmp_path):
-    for name in ("film.mp4", "film.gif"):
+    for name in ("film.mp4", "film.gif", "film.webp"):
         with closing(film_writer(tmp_path / name, frame_rate=15)):
             pass
     assert list(tmp_path.iterdir()) == []

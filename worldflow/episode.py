@@ -73,7 +73,8 @@ class Episode:
             head = _read_head(reader, path)
             about = json.loads(reader.part(head, 0, "its header"))
             shape, start_actions = about.pop("frame_shape"), about.pop("start_actions")
-            about["action_names"] = tuple(about["action_names"])
+            for name in ("action_names", "game_actions"):
+                about[name] = tuple(about.get(name, ()))
             del about["schema_version"]
             index, complete = _read_index(reader, head.end)
         return cls(

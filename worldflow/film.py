@@ -1,9 +1,10 @@
-"""Films and picture strips from uint8 frames: mp4 (PyAV), GIF and PNG (Pillow).
+"""Films and picture strips from uint8 frames: mp4 (PyAV), GIF, WebP and PNG (Pillow).
 
 Used by the player, training and evaluation. PyAV and Pillow are imported when first needed:
 training must import without them. The writers replace a file of the same name.
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
 Frames = NDArray[np.uint8]
 """RGB pictures, `(T, H, W, 3)`."""
 
-FILM_SUFFIXES = (".mp4", ".gif")
+FILM_SUFFIXES = (".mp4", ".gif", ".webp")
+# Every second of a live film reaches the file as it ends, and no frame waits in the encoder.
+LIVE_CONTAINER = {
+    "movflags": "frag_keyframe+empty_moov+default_base_moof",
+    "flush_packets": "1",
+}
+LIVE_ENCODER: dict[str, object] = {"crf": "18", "preset": "veryfast", "tune": "zerolatency"}
+ENCODER: dict[str, object] = {"crf": "18"}
+JOINED_CONTAINER = {"movflags": "+faststart"}
 GIF_MAX_RATE = 50  # browsers slow a delay below 20 ms down to 100 ms
 GIF_COLOURS = 256
 GAP = 2  # pixels between the cells of a strip, before scaling
@@ -74,10 +83,12 @@ class Mp4Writer:
         frame_rate: frames per second of the film.
         scale: pixels of the film for each pixel of a frame. Even values keep edges clean, for
             yuv420p stores one colour for each 2x2 block.
+        live: a process that is killed loses the last second at most. The file is written in
+            fragments of a second each, and made an ordinary one by `close`.
     """
 
-    def __init__(self, path: Path, frame_rate: int, scale: int = 6) -> None:
-        self._path, self._frame_rate, self._scale = path, frame_rate, scale
+    def __init__(self, path: Path, frame_rate: int, scale: int = 6, *, live: bool = False) -> None:
+        self._path, self._frame_rate, self._scale, self._live = path, frame_rate, scale, live
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
 
@@ -90,11 +101,14 @@ class Mp4Writer:
         # yuv420p wants even sides
         picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._container is None or self._stream is None:
-            self._container = av.open(str(self._path), "w", options={"movflags": "+faststart"})
+            options = LIVE_CONTAINER if self._live else JOINED_CONTAINER
+            self._container = av.open(str(self._path), "w", options=options)
             self._stream = self._container.add_stream("libx264", rate=self._frame_rate)
             self._stream.height, self._stream.width = picture.shape[:2]
             self._stream.pix_fmt = "yuv420p"
-            self._stream.options = {"crf": "18"}
+            self._stream.options = LIVE_ENCODER if self._live else ENCODER
+            if self._live:
+                self._stream.gop_size = self._frame_rate  # a key frame begins a fragment
             # For pictures this small, threads cost more than they give.
             self._stream.codec_context.thread_count = 1
         video_frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -109,10 +123,33 @@ class Mp4Writer:
             container.mux(self._stream.encode())
         finally:
             container.close()
+        if self._live:
+            _join_fragments(self._path)
 
 
-class GifWriter:
-    """Gathers frames in memory and writes the GIF on `close`: its palette needs them all."""
+def _join_fragments(path: Path) -> None:
+    """Make a fragmented mp4 one with an index at its head, without encoding it anew."""
+    import av
+
+    whole = path.with_suffix(".part.mp4")
+    try:
+        with (
+            av.open(str(path)) as source,
+            av.open(str(whole), "w", options=JOINED_CONTAINER) as target,
+        ):
+            stream = source.streams.video[0]
+            copied = target.add_stream_from_template(stream)
+            for packet in source.demux(stream):
+                if packet.dts is not None:  # the last one is empty
+                    packet.stream = copied
+                    target.mux(packet)
+        os.replace(whole, path)
+    finally:
+        whole.unlink(missing_ok=True)  # a full disk: the fragments are a film, too
+
+
+class GatheredWriter:
+    """Gathers frames in memory and writes a GIF or WebP on `close`: its palette needs them all."""
 
     def __init__(self, path: Path, frame_rate: int, scale: int = 6) -> None:
         self._path, self._frame_rate, self._scale = path, frame_rate, scale
@@ -123,22 +160,23 @@ class GifWriter:
         self._frames.append(frame.copy())
 
     def close(self) -> None:
-        """Write the GIF, if there are any frames."""
+        """Write the film, if there are any frames."""
         frames, self._frames = self._frames, []
         if frames:
-            write_gif(self._path, np.stack(frames), self._frame_rate, self._scale)
+            write = write_gif if self._path.suffix.lower() == ".gif" else write_webp
+            write(self._path, np.stack(frames), self._frame_rate, self._scale)
 
 
 def film_writer(path: Path, frame_rate: int, scale: int = 6) -> FilmWriter:
-    """The writer for a path's suffix: `.mp4` or `.gif`.
+    """The writer for a path's suffix, one of FILM_SUFFIXES.
 
     Raises:
         InputError: another suffix.
     """
     if path.suffix.lower() == ".mp4":
         return Mp4Writer(path, frame_rate, scale)
-    if path.suffix.lower() == ".gif":
-        return GifWriter(path, frame_rate, scale)
+    if path.suffix.lower() in FILM_SUFFIXES:
+        return GatheredWriter(path, frame_rate, scale)
     raise InputError(f"'{path}' is no film: its name must end in {' or '.join(FILM_SUFFIXES)}")
 
 
@@ -168,6 +206,20 @@ def write_gif(path: Path, frames: Frames, frame_rate: int, scale: int = 3) -> No
     pictures[0].save(
         path, save_all=True, append_images=pictures[1:], duration=delays, loop=0, optimize=False
     )
+
+
+def write_webp(path: Path, frames: Frames, frame_rate: int, scale: int = 3) -> None:
+    """Write `(T, H, W, 3)` as a lossless WebP that loops: any colours, and smaller than a GIF."""
+    from PIL import Image
+
+    times = np.round(np.arange(len(frames) + 1) * 1000 / frame_rate).astype(int)  # ms
+    first, *rest = (Image.fromarray(picture) for picture in upscale(frames, scale))
+    delays = np.diff(times).tolist()
+    # The least effort: more gains a few percent and takes ten times as long.
+    first.save(
+        path, save_all=True, append_images=rest, duration=delays, loop=0, lossless=True, quality=0,
+        method=0,
+    )  # fmt: skip
 
 
 def _shared_palette(frames: Frames) -> tuple[NDArray[np.uint8], bytes]:

@@ -35,7 +35,9 @@ class Header:
     engine: str | None = None
     dtype: str | None = None
     parent: str | None = None  # the episode that this one goes on from, after a rewind
-    parent_step: int | None = None
+    parent_step: int | None = None  # frame 0 is frame `parent_step` of the parent
+    world: str | None = None  # the world as its user named it
+    game_actions: tuple[int, ...] = ()  # of the real game, from reset(seed) up to frame 0
     schema_version: int = field(default=SCHEMA_VERSION, init=False)
 
 
@@ -99,18 +101,18 @@ class EpisodeWriter:
         self._check(record)
         # The steps of a block hold the same truth; a dream that begins has none.
         if self._pending and self._pending[-1].truth.keys() != record.truth.keys():
-            self._flush()
+            self.flush()
         truth = {name: value.copy() for name, value in record.truth.items()}
         copied = {**vars(record), "frame": record.frame.copy(), "truth": truth}
         self._pending.append(StepRecord(**copied))
         if len(self._pending) >= self._header.frame_rate:
-            self._flush()
+            self.flush()
 
     def close(self) -> None:
         """Write the running block and the index. Closing twice does nothing."""
         if self._file.closed:
             return
-        self._flush()
+        self.flush()
         index = zlib.compress(json.dumps(self._index._asdict()).encode())
         self._write(pack_footer(self._index.steps, index, self._end))
         self._file.close()
@@ -156,7 +158,8 @@ class EpisodeWriter:
         except OSError as error:
             raise InputError(f"{self.path} cannot be made: {error.strerror}") from None
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the running block early: slow play may take long to fill a second."""
         if not self._pending:
             return
         steps = self._gather()

@@ -1,7 +1,6 @@
 """`worldflow play` around a fake world: window or film, and what it refuses."""
 
 import sys
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +8,15 @@ import av
 import numpy as np
 import pytest
 from fake_engine import make_playable
-from omegaconf import OmegaConf
+from PIL import Image
+from recorded import record
 
+from worldflow.cli import main
+from worldflow.config import Source, read_config
 from worldflow.demos import play as play_module
+from worldflow.demos import play_film
 from worldflow.demos.play import PlayConfig, play
+from worldflow.episode import Episode
 from worldflow.errors import InputError, WorkError
 
 
@@ -79,6 +83,97 @@ def test_with_a_display_it_opens_the_window(monkeypatch, capsys):
     assert "keys: right, left" in capsys.readouterr().out
 
 
+def played(monkeypatch, **config):
+    """The session after a few steps in a window."""
+    sessions = []
+    monkeypatch.setattr("worldflow.demos.window.why_no_display", lambda: None)
+    make = play_module.make_session
+
+    def kept(*arguments):
+        sessions.append(make(*arguments))
+        return sessions[-1]
+
+    monkeypatch.setattr(play_module, "make_session", kept)
+    play(PlayConfig(**({"world": "fake", "steps": 5, "fps": 200, "seed": 1} | config)))
+    return sessions[0]
+
+
+def test_a_recording_is_made_shown_and_begun_from(monkeypatch, capsys):
+    played(monkeypatch, record=True)
+    path = Path("recordings/fake-0001.episode")
+    assert str(path) in capsys.readouterr().out
+    recorded = Episode.open(path)
+    assert len(recorded) == 5
+    assert read_film("recordings/fake-0001.mp4")[0].shape[0] == 6
+    assert (recorded.header.world, recorded.header.seed) == ("fake", 1)
+    session = played(monkeypatch, episode=path, step=3, steps=1)
+    assert np.array_equal(session._stage.frames[-2], recorded.frames(3, 4)[0])
+    play(PlayConfig(world=str(path), fps=200, steps=3))  # in the window
+    play(PlayConfig(world=str(path), out=Path("film.gif"), scale=1))
+    assert Path("film.gif").exists()
+
+
+def test_without_a_display_a_recording_is_filmed(monkeypatch, capsys):
+    record(Path("old.episode"), 12, size=16)
+    play(PlayConfig(world="old.episode", scale=2))
+    assert len(read_film("worldflow-old.mp4")[0]) == 13
+    assert "worldflow-old.mp4" in capsys.readouterr().out
+
+
+def test_a_dream_begins_at_an_image_of_any_size(monkeypatch):
+    Image.new("RGB", (50, 80), (10, 200, 30)).save("start.png")
+    session = played(monkeypatch, image=Path("start.png"), steps=1)
+    assert (session._stage.frames[-2] == (10, 200, 30)).all()
+
+
+def test_another_player_begins(monkeypatch):
+    session = played(monkeypatch, player="random", steps=30)
+    assert session.cast.controller == "random"
+    assert len(set(session._stage.actions)) > 1
+
+
+def test_keys_of_ones_own(monkeypatch):
+    Path("keys.yaml").write_text("actions: {x: left}")
+    configs = []
+    monkeypatch.setattr(
+        "worldflow.demos.window.Window",
+        lambda game, config: configs.append(config) or SimpleNamespace(run=lambda: None),
+    )
+    played(monkeypatch, keys=Path("keys.yaml"))
+    assert configs[0].bindings.key_map == {"": 0, "x": 2}
+
+
+def test_without_a_name_the_menu_is_asked(monkeypatch):
+    monkeypatch.setattr("worldflow.demos.menu.choose_world", lambda: None)
+    monkeypatch.setattr("worldflow.demos.window.why_no_display", lambda: None)
+    play(PlayConfig())  # the player left
+    monkeypatch.setattr("worldflow.demos.menu.choose_world", lambda: "bounce")
+    assert played(monkeypatch, world=None)._config.world == "bounce"
+
+
+def test_without_a_name_and_a_display_breakout_is_filmed():
+    play(PlayConfig(steps=3, scale=2))
+    assert Path("worldflow-fake.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"image": Path("none.png")}, "image=none.png"),
+        ({"episode": Path("none.episode")}, "none.episode"),
+        ({"player": "scriptd"}, "policy=scriptd"),
+        ({"keys": Path("none.yaml")}, "keys=none.yaml"),
+        ({"films": ("avi",)}, "films=avi"),
+        ({"source": "real"}, "fake"),  # there is no such game
+        ({"terminal": True}, "no terminal"),
+    ],
+)
+def test_what_a_window_cannot_do_is_told_in_one_line(monkeypatch, bad, told):
+    monkeypatch.setattr("worldflow.demos.window.why_no_display", lambda: None)
+    with pytest.raises(InputError, match=told):
+        play(PlayConfig(world="fake", **bad))
+
+
 def test_an_existing_film_is_not_overwritten():
     Path("film.mp4").write_bytes(b"dear to me")
     with pytest.raises(InputError, match=r"film\.mp4: is already there"):
@@ -97,6 +192,9 @@ def test_an_existing_film_is_not_overwritten():
         {"seed": -1},
         {"out": Path("film.avi")},
         {"out": Path()},
+        {"source": "reel"},
+        {"source": "real", "image": Path("a.png")},
+        {"episode": Path("a.episode"), "image": Path("a.png")},
         {"policy": "scriptd"},
         {"policy": "scripted"},  # there is no script for this game
     ],
@@ -113,7 +211,7 @@ def test_ctrl_c_keeps_the_film_so_far(no_display_and_a_fake_world, monkeypatch, 
         yield from [np.zeros((16, 16, 3), np.uint8)] * 7
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(play_module, "rollout", stopped)
+    monkeypatch.setattr(play_film, "rollout", stopped)
     with pytest.raises(KeyboardInterrupt):
         play(PlayConfig(world="fake", steps=20, scale=2))
     assert len(read_film("worldflow-fake.mp4")[0]) == 7
@@ -127,7 +225,10 @@ def test_a_film_that_cannot_be_written_is_one_clear_line():
 
 
 def test_the_yaml_holds_the_defaults_of_the_dataclass():
-    yaml = OmegaConf.create((files("worldflow.conf") / "play.yaml").read_text())
-    assert OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(PlayConfig), yaml)) == (
-        PlayConfig()
-    )
+    assert read_config(Source("play", PlayConfig, ""), [], {}) == PlayConfig()
+
+
+def test_a_key_may_be_written_with_the_verb_before_it():
+    Path("keys.yaml").write_text("actions: {x: left}")
+    assert main(["play", "fake", "play.keys=keys.yaml", "play.steps=2", "scale=2"]) == 0
+    assert len(read_film("worldflow-fake.mp4")[0]) == 2

@@ -1,7 +1,5 @@
 """The window under SDL's dummy driver: keys go in as events, drawn pictures come out."""
 
-import math
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import gymnasium
@@ -10,13 +8,18 @@ import pygame
 import pytest
 
 from worldflow.demos import window as window_module
-from worldflow.demos.hud import Figures, hud_lines
+from worldflow.demos.conductor import Pace
+from worldflow.demos.env_game import EnvGame
+from worldflow.demos.hud import MIN_SPAN_BITS, draw_graph, hud_lines
+from worldflow.demos.picture import panels
+from worldflow.demos.view import View
 from worldflow.demos.window import Window, WindowConfig, why_no_display
 from worldflow.errors import InputError
 
 KEY_MAP = {"": 0, "left": 1, "right": 2, "space": 3, "left+space": 4}
 NAMES = ("NOOP", "LEFT", "RIGHT", "FIRE", "LEFTFIRE")
 START = 99  # the shade of a start frame
+QUIT = pygame.event.Event(pygame.QUIT)
 
 
 class ShadeEnv(gymnasium.Env):
@@ -25,21 +28,16 @@ class ShadeEnv(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(0, 255, (8, 10, 3), np.uint8)
     action_space = gymnasium.spaces.Discrete(5)
 
-    def __init__(self, length=10**6, info=None):
-        self.length, self.info = length, info or {}
-        self.actions, self.seeds, self.left = [], [], 0
+    def __init__(self):
+        self.actions, self.seeds = [], []
 
     def reset(self, *, seed=None, options=None):
         self.seeds.append(seed)
-        self.left = self.length
         return np.full((8, 10, 3), START, np.uint8), {}
 
     def step(self, action):
-        assert self.left > 0, "stepped after the end"
-        self.left -= 1
         self.actions.append(int(action))
-        frame = np.full((8, 10, 3), 10 + 20 * int(action), np.uint8)
-        return frame, 1.0, self.left == 0, False, self.info
+        return np.full((8, 10, 3), 10 + 20 * int(action), np.uint8), 1.0, False, False, {}
 
 
 class Drawn(NamedTuple):
@@ -47,195 +45,201 @@ class Drawn(NamedTuple):
 
     shade: int  # of the game's picture, at a corner that no text covers
     steps: int  # that the env had taken
-    seconds: float
     screen: np.ndarray  # (width, height, 3)
 
 
-def press(key):
-    return pygame.event.Event(pygame.KEYDOWN, key=key, unicode="")
+def press(key, typed=""):
+    return pygame.event.Event(pygame.KEYDOWN, key=key, unicode=typed)
 
 
 def release(key):
     return pygame.event.Event(pygame.KEYUP, key=key)
 
 
-def tap(key):
-    return [press(key), release(key)]
-
-
-QUIT = [pygame.event.Event(pygame.QUIT)]
+def tap(key, typed=""):
+    return [press(key, typed), release(key)]
 
 
 @pytest.fixture
-def play(monkeypatch):
-    """Runs a window; `script[n]` are the events that come right after the n-th picture."""
+def env():
+    return ShadeEnv()
+
+
+@pytest.fixture
+def play(env, monkeypatch):
+    """Runs a window. `script` are (condition on what is drawn, events to post then), in order."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
 
-    def run(env, script=None, **config):
-        drawn = []
-        script = script or {}
+    def run(*script, seed=None, limit=2000, **config):
+        drawn, left = [], list(script)
 
         def flip():
             screen = pygame.surfarray.array3d(pygame.display.get_surface())
-            shade = int(screen[2, 2, 0])
-            drawn.append(Drawn(shade, len(env.actions), window_module.time.perf_counter(), screen))
-            for event in script.get(len(drawn), []):
-                pygame.event.post(event)
+            drawn.append(Drawn(int(screen[2, 2, 0]), len(env.actions), screen))
+            if left and left[0][0](drawn[-1]):
+                for event in left.pop(0)[1]:
+                    pygame.event.post(event)
+            assert len(drawn) < limit, f"still waiting for {left[:1]}"
 
         monkeypatch.setattr(pygame.display, "flip", flip)
-        settings = {"frame_rate": 1000, "scale": 20, "steps": 0} | config
-        Window(env, WindowConfig("test", KEY_MAP, NAMES, **settings)).run()
+        game = EnvGame(env, "test", KEY_MAP, NAMES, 100, seed)
+        Window(game, WindowConfig(**{"scale": 20} | config)).run()
         return drawn
 
     return run
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Time passes only where the window waits for it: pace does not depend on this machine."""
-    clock = SimpleNamespace(now=0.0, quit_at=math.inf)
-
-    def wait(milliseconds):
-        clock.now += milliseconds / 1000
-        return QUIT[0] if clock.now >= clock.quit_at else pygame.event.poll()
-
-    monkeypatch.setattr(pygame.event, "wait", wait)
-    monkeypatch.setattr(window_module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    return clock
+def shows(action):
+    return lambda drawn: drawn.shade == 10 + 20 * action
 
 
-def test_the_first_picture_after_a_press_follows_that_key(play):
-    env = ShadeEnv()
-    script = {3: [press(pygame.K_LEFT)], 6: [release(pygame.K_LEFT), press(pygame.K_RIGHT)]}
-    drawn = play(env, script, steps=8)
-    assert [picture.shade for picture in drawn[:3]] == [START, 10, 10]
-    assert [picture.shade for picture in drawn[3:6]] == [30, 30, 30]  # LEFT, at once
-    assert [picture.shade for picture in drawn[6:]] == [50, 50, 50]  # RIGHT, at once
-    assert env.actions == [0, 0, 1, 1, 1, 2, 2, 2]
+def always(drawn):
+    return True
 
 
-def test_each_step_is_drawn_once_and_before_the_next(play):
-    drawn = play(ShadeEnv(), steps=5)
-    assert [picture.steps for picture in drawn] == [0, 1, 2, 3, 4, 5]
+def after(steps):
+    return lambda drawn: drawn.steps >= steps
 
 
-def test_a_tap_between_two_steps_is_not_lost(play):
-    env = ShadeEnv()
-    play(env, {2: tap(pygame.K_SPACE)}, steps=4)
-    assert env.actions == [0, 3, 0, 0]
+def test_what_is_drawn_after_a_press_follows_that_key(play, env):
+    drawn = play(
+        (shows(0), [press(pygame.K_LEFT)]),
+        (shows(1), [release(pygame.K_LEFT), press(pygame.K_RIGHT)]),
+        (shows(2), [QUIT]),
+    )
+    shades = [picture.shade for picture in drawn]
+    order = [shade for i, shade in enumerate(shades) if i == 0 or shade != shades[i - 1]]
+    assert order in ([START, 10, 30, 50], [10, 30, 50])
+    assert env.actions == sorted(env.actions)
 
 
-def test_chords_and_wasd(play):
-    env = ShadeEnv()
-    play(env, {1: [press(pygame.K_a), press(pygame.K_SPACE)]}, steps=2)
-    assert env.actions == [4, 4]
+def test_a_tap_between_two_steps_is_not_lost(play, env):
+    play((after(2), tap(pygame.K_SPACE)), (after(6), [QUIT]))
+    assert env.actions.count(3) == 1
 
 
-def test_pause_stops_the_game_and_single_step_takes_one(play):
-    env = ShadeEnv()
-    pause, one = tap(pygame.K_p), tap(pygame.K_PERIOD)
-    drawn = play(env, {3: pause, 4: [*tap(pygame.K_LEFT), *one], 5: pause, 9: QUIT})
-    assert [picture.steps for picture in drawn[:5]] == [0, 1, 2, 2, 3]
-    assert drawn[-1].steps > 3  # it goes on
-    assert env.actions[:3] == [0, 0, 1]
+def test_chords_and_wasd(play, env):
+    play((always, [press(pygame.K_a), press(pygame.K_SPACE)]), (shows(4), [QUIT]))
+    assert 4 in env.actions
 
 
-def test_while_paused_nothing_moves(play, clock):
-    env = ShadeEnv()
-    clock.quit_at = 60.0
-    play(env, {3: tap(pygame.K_p)})
-    assert len(env.actions) == 2
+def test_pause_stops_the_game_and_drawing_goes_on(play, env):
+    def paused(drawn, seen=[]):  # noqa: B006
+        seen.append(drawn.steps)
+        return len(seen) > 30 and len(set(seen[-20:])) == 1
+
+    drawn = play(
+        (after(3), tap(pygame.K_p)),
+        (paused, [*tap(pygame.K_LEFT), *tap(pygame.K_n, "n")]),
+        (shows(1), [QUIT]),
+    )
+    assert [action for action in env.actions if action] == [1]
+    assert len(drawn) > 20
 
 
-@pytest.mark.parametrize("key", [pygame.K_ESCAPE, pygame.K_q])
-def test_quit_keys_quit_before_another_step(play, key):
-    env = ShadeEnv()
-    play(env, {4: tap(key)})
-    assert len(env.actions) == 3
+@pytest.mark.parametrize("events", [tap(pygame.K_ESCAPE), tap(pygame.K_q, "q"), [QUIT]])
+def test_quitting_leaves_nothing_open(play, events):
+    play((after(2), events))
     assert not pygame.display.get_init()
 
 
-def test_closing_the_window_quits(play):
-    env = ShadeEnv()
-    play(env, {4: QUIT})
-    assert len(env.actions) == 3
+def test_it_quits_after_the_steps_asked_for(play, env):
+    play(steps=5)
+    assert len(env.actions) == 5
 
 
-def test_reset_begins_a_new_episode_with_new_luck(play):
-    env = ShadeEnv()
-    drawn = play(env, {4: tap(pygame.K_r)}, seed=7, steps=5)
-    assert [picture.shade for picture in drawn] == [START, 10, 10, 10, START, 10, 10]
-    assert env.seeds == [7, None]
+def test_a_seed_is_typed(play, env):
+    typed = [*tap(pygame.K_g, "g"), *tap(pygame.K_4, "4"), *tap(pygame.K_9, "9")]
+    typed += [*tap(pygame.K_BACKSPACE), *tap(pygame.K_2, "2"), *tap(pygame.K_RETURN, "\r")]
+    play((after(1), typed), (lambda drawn: len(env.seeds) > 1, [QUIT]), seed=7)
+    assert env.seeds == [7, 42]
 
 
-def test_a_key_pressed_before_a_reset_does_not_play_in_the_new_episode(play):
-    env = ShadeEnv()
-    play(env, {2: [*tap(pygame.K_SPACE), *tap(pygame.K_r)]}, steps=3)
-    assert env.actions == [0, 0, 0]
+def test_an_error_of_the_game_is_the_windows(play, env, monkeypatch):
+    monkeypatch.setattr(env, "step", lambda action: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        play()
+    assert not pygame.display.get_init()
 
 
-def test_game_over_is_shown_and_the_next_episode_begins_by_itself(play, clock):
-    drawn = play(ShadeEnv(length=3), steps=4)
-    assert [picture.shade for picture in drawn] == [START, 10, 10, 10, START, 10]
-    pause = drawn[4].seconds - drawn[3].seconds
-    assert pause == pytest.approx(window_module.GAME_OVER_SECONDS, abs=0.01)
-    middle = [picture.screen[60:140, 60:100] for picture in drawn[2:4]]
-    assert (middle[0] != middle[1]).any()  # the panel
+def test_losing_the_keyboard_releases_all_keys(play, env):
+    lost = pygame.event.Event(pygame.WINDOWFOCUSLOST)
+    play((always, [press(pygame.K_LEFT)]), (shows(1), [lost]), (shows(0), [QUIT]))
 
 
-def test_game_over_ends_at_once_on_reset(play, monkeypatch):
-    monkeypatch.setattr(window_module, "GAME_OVER_SECONDS", 60.0)
-    drawn = play(ShadeEnv(length=3), {4: tap(pygame.K_r)}, steps=4)
-    assert [picture.shade for picture in drawn] == [START, 10, 10, 10, START, 10]
+def test_a_pad_plays_and_commands(play, env):
+    def axis(value):
+        return pygame.event.Event(pygame.JOYAXISMOTION, axis=0, value=value, instance_id=0)
+
+    button = pygame.event.Event(pygame.JOYBUTTONDOWN, button=0, instance_id=0)
+    hat = pygame.event.Event(pygame.JOYHATMOTION, hat=0, value=(1, 0), instance_id=0)
+    start = pygame.event.Event(pygame.JOYBUTTONDOWN, button=7, instance_id=0)
+    play(
+        (always, [axis(-0.9)]),
+        (shows(1), [button]),
+        (shows(4), [axis(0.1)]),
+        (shows(3), [hat]),
+        (shows(2), [start]),  # pause
+        (always, [QUIT]),
+    )
 
 
-def test_unknown_keys_and_clicks_do_nothing(play):
-    env = ShadeEnv()
-    click = pygame.event.Event(pygame.MOUSEBUTTONDOWN, pos=(3, 3), button=1)
-    drawn = play(env, {2: [*tap(pygame.K_F9), *tap(pygame.K_LSHIFT), click]}, steps=3)
-    assert env.actions == [0, 0, 0]
-    assert len(drawn) == 4
+def test_hud_and_help_come_and_go(play):
+    """Paused, a picture is a function of what is shown; a key is pressed once it stands still."""
+    kinds = []
+
+    def still(drawn):
+        kinds.append(drawn.screen.tobytes())
+        return len(kinds) > 4 and len(set(kinds[-4:])) == 1
+
+    steps = [tap(pygame.K_p), tap(pygame.K_h, "h"), tap(pygame.K_F1), tap(pygame.K_F1)]
+    play((after(1), steps[0]), *((still, events) for events in steps[1:]), (still, [QUIT]))
+    order = [kind for i, kind in enumerate(kinds) if i == 0 or kind != kinds[i - 1]]
+    with_hud, without, helped, again = order[-4:]
+    assert without == again
+    assert len({with_hud, without, helped}) == 3
 
 
-def test_the_frame_rate_limit_holds_and_minus_slows_it_down(play, clock):
-    seconds = [picture.seconds for picture in play(ShadeEnv(), frame_rate=50, steps=20)]
-    assert np.mean(np.diff(seconds[1:])) == pytest.approx(1 / 50, rel=0.01)
-    script = {2: tap(pygame.K_MINUS)}
-    seconds = [p.seconds for p in play(ShadeEnv(), script, frame_rate=50, steps=20)]
-    assert np.mean(np.diff(seconds[-10:])) == pytest.approx(1 / 40, rel=0.01)
-
-
-def test_help_is_drawn_over_the_picture_and_goes_away(play):
-    drawn = play(ShadeEnv(), {2: tap(pygame.K_F1), 4: tap(pygame.K_F1), 6: QUIT}, frame_rate=20)
-    plain = drawn[1].screen[:, :160]
-    assert any((picture.screen[:, :160] != plain).any() for picture in drawn[2:4])
-    assert (drawn[-1].screen[:, :160] == plain).all()
-
-
-def test_pixels_stay_square_blocks_of_whole_pixels_in_any_window(play, monkeypatch):
-    env = ShadeEnv()
+def test_pixels_stay_square_blocks_of_whole_pixels_in_any_window(play, env, monkeypatch):
     frame = np.random.default_rng(0).integers(0, 255, (8, 10, 3), np.uint8)
     monkeypatch.setattr(env, "reset", lambda seed=None, options=None: (frame, {}))
+    monkeypatch.setattr(window_module.Conductor, "start", lambda self: None)
     for scale in (1, 7):
-        drawn = play(env, {1: QUIT}, scale=scale)
+        drawn = play((always, [QUIT]), scale=scale)
         picture = drawn[0].screen.swapaxes(0, 1)[: 8 * scale, : 10 * scale]
         np.testing.assert_array_equal(picture, frame.repeat(scale, 0).repeat(scale, 1))
 
 
 def test_an_env_without_pictures_is_bad_input():
     with pytest.raises(InputError, match="uint8 frames"):
-        Window(gymnasium.make("CartPole-v1"), WindowConfig("test", KEY_MAP, NAMES, 15))
+        EnvGame(gymnasium.make("CartPole-v1"), "test", KEY_MAP, NAMES, 15)
 
 
 def test_hud_tells_pace_score_and_what_the_world_says():
-    figures = Figures()
-    figures.add(action=1, reward=1.0, info={})
-    figures.add(action=2, reward=-2.5, info={"p_terminated": 0.25, "nll_excess": 8 * math.log(2)})
-    score, world = hud_lines(figures, 15, NAMES)
-    assert "step 2" in score
-    assert "reward -2.5" in score
-    assert "return -1.5" in score
-    assert world == "RIGHT   end 25.0%   surprise +8.0 bits"
+    view = View(
+        np.zeros((4, 4, 3), np.uint8), step=2, reward=-2.5, total=-1.5, action=2,
+        p_terminated=0.25, temperature=0.5, seed=42, luck="1:7", engine="torch cpu float32",
+        step_seconds=0.012,
+    )  # fmt: skip
+    game, world = hud_lines(view, Pace(13.6, 15, False), NAMES)
+    assert game == ["step 2", "reward -2.5", "return -1.5", "right", "end 25.0%", "14/15 fps"]
+    assert world == ["temperature 0.5", "seed 42", "luck 1:7", "12 ms", "torch cpu float32"]
+
+
+def test_the_graph_rises_with_surprise():
+    pygame.font.init()
+    screen = pygame.Surface((100, 60))
+    draw_graph(screen, pygame.font.Font(None, 12), screen.get_rect(), [0.0] * 20 + [MIN_SPAN_BITS])
+    lit = pygame.surfarray.array3d(screen)[-5:].max(axis=(0, 2)) > 150
+    flat = pygame.surfarray.array3d(screen)[-30:-10].max(axis=(0, 2)) > 150
+    assert lit[:10].any()
+    assert not flat[:40].any()
+
+
+def test_split_view_shows_the_difference():
+    dream, real = np.full((4, 4, 3), 30, np.uint8), np.full((4, 4, 3), 250, np.uint8)
+    shown = panels(View(dream, companion=real))
+    assert [int(panel[0, 0, 0]) for panel in shown] == [30, 250, 220]
 
 
 def test_no_display_is_found_out(monkeypatch):
