@@ -1,5 +1,6 @@
 """Policies: who chooses the actions, in a source game or in a learned world."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -134,10 +135,14 @@ class MixedPolicy:
 
 
 def make_policy(name: str, card: GameCard) -> Policy:
-    """The policy "random", "scripted", "mixed" or "noop" for a game.
+    """The policy "random", "scripted", "mixed" or "noop" for a game, or a trained agent.
+
+    Args:
+        name: one of these, or an agent: a shipped name, a run folder or a `.safetensors` file.
+        card: of the game.
 
     Raises:
-        InputError: no such policy, or no script for this game.
+        InputError: no such policy, no script for this game, or an agent of another game.
     """
     if name == "random":
         return RandomPolicy(len(card.action_names))
@@ -147,5 +152,14 @@ def make_policy(name: str, card: GameCard) -> Policy:
         return MixedPolicy(card)
     if name == "noop":
         return NoopPolicy(card)
-    hint = did_you_mean(name, ("random", "scripted", "mixed", "noop"))
-    raise InputError(f"policy={name}: no such policy; {hint}")
+    from worldflow.agents.agent_file import Agent, agent_names, resolve_agent  # they bring torch
+    from worldflow.agents.learned import LearnedPolicy
+
+    try:
+        path = resolve_agent(name)
+    except InputError:
+        if Path(name).exists():  # what is wrong with it, resolve_agent has said
+            raise
+        hint = did_you_mean(name, ("random", "scripted", "mixed", "noop", *agent_names()))
+        raise InputError(f"policy={name}: no such policy, and no agent's file; {hint}") from None
+    return LearnedPolicy(Agent.load(path), card)

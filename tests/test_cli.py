@@ -50,13 +50,17 @@ def test_help_imports_nothing_heavy(arguments):
 @pytest.mark.parametrize("verb", VERBS)
 def test_defaults_and_dataclass_agree(verb, capsys):
     schema = getattr(importlib.import_module(VERBS[verb].module), VERBS[verb].config)
-    text = importlib.resources.files("worldflow.conf").joinpath(f"{verb}.yaml").read_text()
+    text = (
+        importlib.resources.files("worldflow.conf")
+        .joinpath(f"{verb.replace(' ', '_')}.yaml")
+        .read_text()
+    )
     defaults = yaml.safe_load(text)
     groups = {key for entry in defaults.pop("defaults", []) for key in entry if key != "_self_"}
     fields = {field.name: field for field in dataclasses.fields(schema)}
     assert fields.keys() - groups - defaults.keys() == set()
     assert defaults.keys() - fields.keys() == set()
-    assert main([verb, "--help"]) == 0
+    assert main([*verb.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     for key, field in fields.items():
         assert f"\n{key}:" in shown
@@ -69,7 +73,7 @@ def test_defaults_and_dataclass_agree(verb, capsys):
 def test_the_example_in_the_help_is_accepted(verb, monkeypatch):
     configs = []
     monkeypatch.setattr(f"{VERBS[verb].module}.{VERBS[verb].function}", configs.append)
-    assert main([verb, *VERBS[verb].example.split()]) == 0
+    assert main([*verb.split(), *VERBS[verb].example.split()]) == 0
     assert len(configs) == 1
 
 

@@ -1,7 +1,8 @@
 """The console command: `worldflow VERB [WHAT] [key=value ...]`.
 
 A verb is a row of `VERBS`, a `conf/VERB.yaml` with its defaults, and, in its module, a frozen
-dataclass with the same keys and a function that takes one.
+dataclass with the same keys and a function that takes one. A verb may have two words: the
+defaults of "agent train" are `conf/agent_train.yaml`.
 """
 
 import importlib
@@ -54,6 +55,38 @@ VERBS = {
         what="world",
         example="breakout data=data/held-out out=report",
     ),
+    "agent train": Verb(
+        help="let an agent learn in a world's dreams, or in the real game",
+        module="worldflow.agents.train",
+        config="AgentTrainConfig",
+        function="train_agent",
+        what=None,
+        example="world=breakout minutes=10 out=runs/agent",
+    ),
+    "agent loop": Verb(
+        help="play, learn the world, learn in its dreams, and again",
+        module="worldflow.agents.loop",
+        config="LoopConfig",
+        function="loop",
+        what=None,
+        example="env=ALE/Breakout-v5 world_minutes=60 agent_minutes=60 out=runs/loop",
+    ),
+    "agent evaluate": Verb(
+        help="judge an agent in the real game",
+        module="worldflow.agents.evaluate",
+        config="AgentEvaluateConfig",
+        function="evaluate_agent",
+        what="agent",
+        example="runs/agent out=agent.json",
+    ),
+    "agent compare": Verb(
+        help="compare agents whose dreams end where the world no longer knows",
+        module="worldflow.agents.compare",
+        config="CompareConfig",
+        function="compare",
+        what=None,
+        example="world=breakout data=data/breakout out=runs/compare",
+    ),
     "play": Verb(
         help="play a world in a window, or film it where there is no display",
         module="worldflow.demos.play",
@@ -61,6 +94,30 @@ VERBS = {
         function="play",
         what="world",
         example="breakout",
+    ),
+    "record": Verb(
+        help="let a policy play a world, without a window, into episodes and films",
+        module="worldflow.demos.record",
+        config="RecordConfig",
+        function="record",
+        what="world",
+        example="breakout steps=600 policy=random seed=0 out=recordings",
+    ),
+    "demo": Verb(
+        help="make film walls: other luck, other actions, beside the real game",
+        module="worldflow.demos.demo",
+        config="DemoConfig",
+        function="demo",
+        what="world",
+        example="breakout out=gallery",
+    ),
+    "replay": Verb(
+        help="play a recording again from what it holds, and compare bit for bit",
+        module="worldflow.demos.replay",
+        config="ReplayConfig",
+        function="replay",
+        what="episode",
+        example="recordings/breakout-0001.episode",
     ),
     "bench": Verb(
         help="measure the speed of a world",
@@ -100,7 +157,8 @@ VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit code: 0 done, 1 failed, 2 bad input, 130 stopped."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    command = " ".join(["worldflow", *arguments[:1]])
+    words = 2 if " ".join(arguments[:2]) in VERBS else 1
+    command = " ".join(["worldflow", *arguments[:words]])
     try:
         return _dispatch(arguments)
     except InputError as error:
@@ -125,7 +183,12 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if arguments[0] == "--version":
         print(f"worldflow {__version__}")
         return 0
-    name, *rest = arguments
+    family = {name: verb for name, verb in VERBS.items() if name.startswith(f"{arguments[0]} ")}
+    if family and arguments[1:2] in ([], ["-h"], ["--help"]):
+        print("\n".join(_listed(family)))
+        return 0 if arguments[1:] else 2
+    words = 2 if family else 1
+    name, rest = " ".join(arguments[:words]), arguments[words:]
     if name not in VERBS:
         raise InputError(f"unknown verb '{name}', {did_you_mean(name, VERBS)}")
     if "-h" in rest or "--help" in rest:
@@ -140,7 +203,7 @@ def _run(name: str, verb: Verb, rest: Sequence[str]) -> None:
     from worldflow.config import Source, read_config, read_sweep
 
     schema, function = _load(name, verb)
-    source = Source(name, schema, _example(name))
+    source = Source(_defaults(name), schema, _example(name))
     if not options:
         function(read_config(source, overrides, given))
         return
@@ -152,6 +215,7 @@ def _run(name: str, verb: Verb, rest: Sequence[str]) -> None:
 
 def _sort(name: str, verb: Verb, rest: Sequence[str]) -> tuple[set[str], list[str], dict[str, str]]:
     """The options, the overrides and the WHAT among a verb's arguments."""
+    rest = [text.removeprefix(f"{name}.") for text in rest]  # play.keys=FILE is keys=FILE
     overrides = [text for text in rest if re.match(r"[+~]*[A-Za-z_][\w.@]*=|[+~]", text)]
     options = {text for text in rest if text.startswith("-")}
     for option in options - {"-m", "--multirun"}:
@@ -178,16 +242,19 @@ def _load(name: str, verb: Verb) -> tuple[type[Any], Callable[[Any], None]]:
 
 
 def _help() -> str:
-    width = max(map(len, VERBS))
-    verbs = [f"  {name:{width}}  {verb.help}" for name, verb in VERBS.items()]
     return "\n".join([
         "worldflow VERB [WHAT] [key=value ...]: learn a game's world from its frames, and play it",
         "",
-        *verbs,
+        *_listed(VERBS),
         "",
         "worldflow VERB --help lists a verb's keys; worldflow --version tells the version.",
         "WHAT is a shipped world, a run folder or a .safetensors file.",
     ])  # fmt: skip
+
+
+def _listed(verbs: dict[str, Verb]) -> list[str]:
+    width = max(map(len, verbs))
+    return [f"  {name:{width}}  {verb.help}" for name, verb in verbs.items()]
 
 
 def _verb_help(name: str, verb: Verb) -> str:
@@ -197,7 +264,14 @@ def _verb_help(name: str, verb: Verb) -> str:
     lines = [f"worldflow {name}{what} [key=value ...]: {verb.help}", ""]
     if verb.what:
         lines.append(f"{verb.what.upper()} stands for {verb.what}=...")
-    return "\n".join([*lines, "Keys and defaults:", describe(name), "", f"e.g. {_example(name)}"])
+    return "\n".join(
+        [*lines, "Keys and defaults:", describe(_defaults(name)), "", f"e.g. {_example(name)}"]
+    )
+
+
+def _defaults(name: str) -> str:
+    """The name of a verb's YAML in `conf/`."""
+    return name.replace(" ", "_")
 
 
 def _example(name: str) -> str:

@@ -52,6 +52,7 @@ class ProgressBar:
 
     def __init__(self, steps: int, minutes: float, progress: Progress) -> None:
         self.by_step = steps > 0
+        self.total = steps if self.by_step else minutes
         self.began_at = (progress.frames, progress.seconds)
         try:
             from tqdm import tqdm
@@ -60,7 +61,7 @@ class ProgressBar:
             return
         layout = "{l_bar}{bar}| {n:.1f}/{total:.1f} {unit} [{elapsed}<{remaining}{postfix}]"
         self.bar = tqdm(
-            total=steps if self.by_step else minutes,
+            total=self.total,
             initial=self._done(progress),
             unit="updates" if self.by_step else "min",
             bar_format=layout,
@@ -73,7 +74,8 @@ class ProgressBar:
             self.bar.close()
 
     def _done(self, progress: Progress) -> float:
-        return progress.step if self.by_step else progress.seconds / 60
+        """At most all: tqdm forgets a total that is passed, and then cannot show itself."""
+        return min(progress.step if self.by_step else progress.seconds / 60, self.total)
 
     def advance(self, progress: Progress) -> None:
         """Move to where the run stands."""

@@ -1,5 +1,6 @@
 """`collect`: what it leaves, whoever stops it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -159,3 +160,16 @@ def test_a_full_disk_is_one_line_and_the_work_is_kept(tmp_path: Path) -> None:
     line = output.splitlines()[-1]
     assert "cannot be written" in line
     assert steps(tmp_path / "out") > 0
+
+
+def test_a_folder_of_an_older_worldflow_has_no_memory(tmp_path: Path) -> None:
+    out = tmp_path / "older"
+    collect(CollectConfig(env="bounce", out=out, steps=30))
+    manifest = out / "collect.json"
+    settings = json.loads(manifest.read_text())
+    del settings["memory"]
+    manifest.write_text(json.dumps(settings))
+    collect(CollectConfig(env="bounce", out=out, steps=60))
+    assert steps(out) == 60
+    with pytest.raises(InputError, match="memory=False, not memory=True"):
+        collect(CollectConfig(env="bounce", out=out, steps=90, memory=True))
