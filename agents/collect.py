@@ -40,10 +40,15 @@ class CollectConfig:
     size: int = 64
     sticky: float = 0.0
     life_loss_ends: bool = False
+    memory: bool = False
 
     def source(self) -> SourceGame:
         return make_source(
-            self.env, size=self.size, sticky=self.sticky, life_loss_ends=self.life_loss_ends
+            self.env,
+            size=self.size,
+            sticky=self.sticky,
+            life_loss_ends=self.life_loss_ends,
+            memory=self.memory,
         )
 
 
@@ -233,6 +238,7 @@ def _claim_folder(config: CollectConfig) -> None:
         "size": config.size,
         "sticky": config.sticky,
         "life_loss_ends": config.life_loss_ends,
+        "memory": config.memory,
     }
     manifest = config.out / MANIFEST
     try:
@@ -254,7 +260,7 @@ def _claim_folder(config: CollectConfig) -> None:
 
 def _check_manifest(manifest: Path, settings: dict[str, object]) -> None:
     try:
-        found = json.loads(manifest.read_text())
+        found = {"memory": False} | json.loads(manifest.read_text())  # older ones do not tell
     except ValueError:
         raise InputError(f"{manifest} is damaged; collect into another folder") from None
     for name, value in settings.items():

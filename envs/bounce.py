@@ -1,10 +1,11 @@
 """Bounce: a small random game of our own that knows the true distribution of its next frame.
 
 A model that learns it can be held against the truth: how often each future is drawn, and whether
-a drawn frame is one that can happen at all. All there is to know shows in the last two frames.
+a drawn frame is one that can happen at all. All there is to know shows in the last two frames;
+with `memory=True` a sign is hidden for longer (envs/sign.py).
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from worldflow.envs.sign import CLOCK, OPEN_PHASES, OPENS, SIGN_PROBABILITIES, draw_sign
 from worldflow.envs.source import GameCard, SourceGame
 from worldflow.errors import InputError
 
@@ -29,13 +31,12 @@ RISE = 2  # pixels a step, up or down
 LAUNCHES = {-3: 0.15, -1: 0.35, 1: 0.3, 3: 0.2}  # horizontal pixels a step -> probability
 LAMP_PROBABILITIES = (0.5, 0.3, 0.2)  # red, blue, green
 GREEN = 2
-CLOCK = 16  # steps between two draws of the lamp
+NO_SIGN = -1
 
 NIGHT, STRIP, FRAME = (18, 20, 38), (28, 31, 56), (74, 81, 120)
 DOT_OFF, DOT_ON, PADDLE_COLOUR = (50, 55, 88), (176, 184, 214), (214, 220, 235)
 BALL_COLOUR = (255, 205, 40)
 LAMP_COLOURS = ((232, 62, 70), (64, 128, 255), (48, 205, 110))
-BALL_TOLERANCE = 64  # a channel; the other colours and their mixtures with the night are farther
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class BounceState:
     velocity_y: int
     paddle_x: int  # LEFT .. RIGHT - PADDLE, in steps of PADDLE_STEP
     lamp: int  # 0 red, 1 blue, 2 green
-    clock: int  # 0 .. CLOCK - 1, dots lit beside the lamp, less one
+    clock: int  # 0 .. CLOCK - 1, dots lit beside the lamp, less one; the lamp is drawn at 0
+    sign: int = NO_SIGN  # 0, 1 or 2 with the memory option
+    half: int = 0  # 0 or 1, of the sign's cycle
 
     @property
     def on_paddle(self) -> bool:
@@ -60,6 +63,11 @@ class BounceState:
     def missed(self) -> bool:
         """Whether the ball lies at the bottom, so that the episode is over."""
         return self.ball_y == MISS_ROW
+
+    @property
+    def uncovers(self) -> bool:
+        """Whether the next step takes the lid off a sign: only memory tells which."""
+        return self.sign != NO_SIGN and self.half * CLOCK + self.clock == OPENS - 1
 
 
 class Outcome(NamedTuple):
@@ -81,16 +89,25 @@ def outcomes(state: BounceState, action: int) -> list[Outcome]:
     shift = (0, -PADDLE_STEP, PADDLE_STEP)[action]
     paddle_x = min(max(state.paddle_x + shift, LEFT), RIGHT - PADDLE)
     clock = (state.clock + 1) % CLOCK
+    signs, half = _turn_sign(state)
     return [
         Outcome(
-            ball_probability * lamp_probability,
-            BounceState(*ball, paddle_x, lamp, clock),
+            ball_probability * lamp_probability * sign_probability,
+            BounceState(*ball, paddle_x, lamp, clock, sign, half),
             reward,
             ball[1] == MISS_ROW,
         )
         for ball, ball_probability in balls.items()
         for lamp, lamp_probability in lamps.items()
+        for sign, sign_probability in signs.items()
     ]
+
+
+def _turn_sign(state: BounceState) -> tuple[dict[int, float], int]:
+    """The next sign -> its probability, and the half of the cycle that it is in."""
+    if state.sign == NO_SIGN or state.clock < CLOCK - 1:
+        return {state.sign: 1.0}, state.half
+    return ({state.sign: 1.0}, 1) if state.half == 0 else (dict(enumerate(SIGN_PROBABILITIES)), 0)
 
 
 def _move_ball(state: BounceState) -> tuple[dict[tuple[int, int, int, int], float], float]:
@@ -117,7 +134,7 @@ def _move_ball(state: BounceState) -> tuple[dict[tuple[int, int, int, int], floa
 
 
 @cache
-def _background(lamp: int, clock: int) -> NDArray[np.uint8]:
+def _background(lamp: int, clock: int, sign: int, half: int) -> NDArray[np.uint8]:
     """`(64, 64, 3)`: all but paddle and ball."""
     frame = np.empty((SIZE, SIZE, 3), np.uint8)
     frame[:] = FRAME
@@ -127,6 +144,8 @@ def _background(lamp: int, clock: int) -> NDArray[np.uint8]:
     for dot in range(CLOCK):
         left = 14 + 3 * dot
         frame[5:7, left : left + 2] = DOT_ON if dot <= clock else DOT_OFF
+    if sign != NO_SIGN:
+        draw_sign(frame, sign, half, clock)
     frame.flags.writeable = False
     return frame
 
@@ -137,17 +156,11 @@ _BALL_PIXEL = np.array(BALL_COLOUR, np.uint8)
 
 def draw(state: BounceState) -> NDArray[np.uint8]:
     """The frame `(64, 64, 3)` that shows `state`; the ball is drawn over the paddle."""
-    frame = _background(state.lamp, state.clock).copy()
+    frame = _background(state.lamp, state.clock, state.sign, state.half).copy()
     frame[PADDLE_ROW : PADDLE_ROW + 3, state.paddle_x : state.paddle_x + PADDLE] = _PADDLE_PIXEL
     x, y = state.ball_x, state.ball_y
     frame[y : y + BALL, x : x + BALL] = _BALL_PIXEL
     return frame
-
-
-def ball_mask(frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """`(..., H, W)`: which pixels of `frame` `(..., H, W, 3)` are ball, told by colour alone."""
-    distance = np.abs(frame.astype(np.int16) - np.array(BALL_COLOUR, np.int16))
-    return np.asarray((distance <= BALL_TOLERANCE).all(axis=-1))
 
 
 class BounceGame(SourceGame):
@@ -179,7 +192,8 @@ class BounceGame(SourceGame):
     `TimeLimit` is `card.max_episode_steps`.
 
     ## Arguments
-    `render_mode`: None or "rgb_array" (the observation).
+    `render_mode`: None or "rgb_array" (the observation). `memory`: a sign in the strip is shown,
+    covered for 20 frames, and shown again; then another is drawn, each of three as likely.
     """
 
     # Gymnasium declares it for instances, so that mypy refuses a ClassVar.
@@ -192,12 +206,14 @@ class BounceGame(SourceGame):
         settings={"size": SIZE},
         max_episode_steps=1000,
     )
-    object_mask = staticmethod(ball_mask)
 
-    def __init__(self, render_mode: str | None = None) -> None:
+    def __init__(self, render_mode: str | None = None, memory: bool = False) -> None:
         if render_mode not in (None, "rgb_array"):
             raise InputError(f"render_mode={render_mode!r}: bounce has None and 'rgb_array'")
         self.render_mode = render_mode
+        self.memory = memory
+        if memory:
+            self.card = replace(self.card, settings={**self.card.settings, "memory": True})
         self.observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.action_space = gymnasium.spaces.Discrete(len(self.card.action_names))
         self._state: BounceState | None = None
@@ -211,7 +227,7 @@ class BounceGame(SourceGame):
         paddle_x = LEFT + PADDLE_STEP * int(
             random.integers((RIGHT - PADDLE - LEFT) // PADDLE_STEP + 1)
         )
-        self._state = BounceState(
+        state = BounceState(
             ball_x=paddle_x + int(random.integers(PADDLE - BALL + 1)),
             ball_y=CONTACT_ROW,
             velocity_x=0,
@@ -220,7 +236,12 @@ class BounceGame(SourceGame):
             lamp=int(random.choice(len(LAMP_PROBABILITIES), p=LAMP_PROBABILITIES)),
             clock=int(random.integers(CLOCK)),
         )
-        return draw(self._state), {"life_lost": False}
+        if self.memory:
+            sign = int(random.choice(len(SIGN_PROBABILITIES), p=SIGN_PROBABILITIES))
+            half, clock = divmod(int(random.choice(OPEN_PHASES)), CLOCK)
+            state = replace(state, sign=sign, half=half, clock=clock)
+        self._state = state
+        return draw(state), {"life_lost": False}
 
     def step(
         self, action: np.int64 | int
@@ -275,15 +296,24 @@ class BounceGame(SourceGame):
         self._state = state
 
     def truth(self) -> dict[str, NDArray[Any]]:
-        """`{"bounce": int8 (7,)}`: the fields of `BounceState`, in their order."""
-        return {"bounce": np.array(astuple(self.state()), np.int8)}
+        """`{"bounce": int8 (7,)}`: the fields of `BounceState`, in their order; 9 with a sign."""
+        fields = astuple(self.state())
+        return {"bounce": np.array(fields if self.memory else fields[:7], np.int8)}
+
+    def snapshot(self) -> Any:
+        """The state and that of the random generator."""
+        return self.state(), self.np_random.bit_generator.state
+
+    def restore(self, snapshot: Any) -> None:
+        self._state, self.np_random.bit_generator.state = snapshot
 
     @staticmethod
     def from_truth(truth: dict[str, NDArray[Any]]) -> BounceState:
         """The state that `truth()` told. Raises InputError if it is not one of Bounce."""
-        if "bounce" not in truth or truth["bounce"].shape != (7,):
+        if "bounce" not in truth or truth["bounce"].shape not in ((7,), (9,)):
             raise InputError(
-                f"truth with {sorted(truth)}: expected 'bounce' of 7 numbers, as BounceGame tells"
+                f"truth with {sorted(truth)}: expected 'bounce' of 7 numbers, or 9 with a sign, as "
+                "BounceGame tells"
             )
         state = BounceState(*truth["bounce"].tolist())
         _check(state)
@@ -300,6 +330,8 @@ def _check(state: BounceState) -> None:
         "paddle_x": range(LEFT, RIGHT - PADDLE + 1, PADDLE_STEP),
         "lamp": range(len(LAMP_PROBABILITIES)),
         "clock": range(CLOCK),
+        "sign": range(NO_SIGN, len(SIGN_PROBABILITIES)),
+        "half": range(1 if state.sign == NO_SIGN else 2),
     }
     for name, values in allowed.items():
         value = getattr(state, name)

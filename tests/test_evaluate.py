@@ -18,8 +18,8 @@ from worldflow.envs.bounce import BounceGame
 from worldflow.episode import EpisodeWriter, Header, StepRecord
 from worldflow.errors import InputError
 from worldflow.evaluate import EvaluateConfig, evaluate, judge
+from worldflow.figures import METRICS
 from worldflow.one_step import OneStepConfig, draw_stretches
-from worldflow.report import METRICS
 
 PERFECT = 10 * np.log10(4e6)  # dB, the cap of PSNR
 SIZE = 16
@@ -35,10 +35,18 @@ PROMISED = re.findall(
     reward_precision reward_recall reward_f1 termination_precision termination_recall
     termination_f1 object_recall_1_8 object_recall_9_32 object_recall_33_64 object_precision_1_8
     object_precision_9_32 object_precision_33_64 object_brightness_1_8 object_brightness_9_32
-    object_brightness_33_64 mode_error_max sharp_fraction action_fidelity survival_2000
+    object_brightness_33_64 mode_error_max sharp_fraction sharp_one_cell sharp_one_block
+    sharp_several_blocks lost_fraction doubled_fraction base_mode_error_max base_sharp_fraction
+    memory_recall action_fidelity survival_2000 survival_share survival_real
     gflop_per_frame parameters frames episodes world_hash
     """,
 )
+
+
+@pytest.fixture(autouse=True)
+def quick_classifier(monkeypatch):
+    """What the classifier of actions learns is tested in test_fidelity.py."""
+    monkeypatch.setattr("worldflow.inverse_dynamics.UPDATES", 1)
 
 
 def picture(column, number):
@@ -268,21 +276,34 @@ def test_bounce_is_held_against_its_truth(tmp_path):
     assert metrics["sharp_fraction"] == 1.0
     assert metrics["branching_steps"] >= 3
     assert metrics["mode_error_max"] is None  # too few steps for a frequency
+    assert metrics["lost_fraction"] == metrics["doubled_fraction"] == 0.0
+    assert metrics["object_recall_1_8"] == metrics["object_precision_1_8"] == 1.0
+    assert metrics["object_recall_9_32"] is None  # the horizon is shorter
+    assert metrics["base_sharp_fraction"] is None  # this engine hides its model
     noisy = figures(tmp_path, {"horizon": 16, "clips": 2}, noise=30.0)
     assert noisy["psnr_1_deterministic"] < 30
     assert noisy["sharp_fraction"] == 0.0
 
 
+def loads(playable):
+    """A stand-in for the module that loads worlds."""
+    return SimpleNamespace(load_playable=lambda what, **settings: playable)
+
+
 def test_the_verb_leaves_a_report_and_a_table(recording, tmp_path, monkeypatch, capsys):
     playable = make_playable((SIZE, SIZE, 3))
-    loader = SimpleNamespace(load_playable=lambda what, **settings: playable)
-    monkeypatch.setitem(sys.modules, "worldflow.playable", loader)
+    monkeypatch.setitem(sys.modules, "worldflow.playable", loads(playable))
     out = tmp_path / "new" / "report"
     evaluate(config_for(recording, out=out, clips=2, samples=2, one_step=64))
     metrics = json.loads((out / "metrics.json").read_text())
     assert tuple(metrics) == METRICS
     assert metrics["copy_psnr_64"] < PERFECT
-    for name in ("psnr.png", "rollouts.png"):
+    page = (out / "report.md").read_text()
+    assert f"| PSNR, dB | {metrics['psnr_1']:.4g} |" in page
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", page)
+    assert pictures == ["psnr.png", "rollouts.png"]
+    assert {path.name for path in out.iterdir()} == {"metrics.json", "report.md", *pictures}
+    for name in pictures:
         with Image.open(out / name) as image:
             image.load()
             assert min(image.size) > 100
@@ -291,6 +312,20 @@ def test_the_verb_leaves_a_report_and_a_table(recording, tmp_path, monkeypatch, 
     assert str(out) in shown
     with pytest.raises(InputError, match="not empty"):
         evaluate(config_for(recording, out=out))
+
+
+def test_survival_is_run_when_asked_for(recording, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "worldflow.playable", loads(make_playable((SIZE, SIZE, 3))))
+    settings = {"clips": 2, "samples": 1, "one_step": 64, "survival": 140, "starts": 2}
+    evaluate(config_for(recording, out=tmp_path / "out", **settings))
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["survival_share"] == 0.0  # the fake world shows noise
+    assert metrics["survival_steps"] == 140
+    assert metrics["survival_2000"] is None
+    page = (tmp_path / "out" / "report.md").read_text()
+    for name in ("survival.png", "survival_runs.png", "survival.mp4"):
+        assert f"({name})" in page
+        assert (tmp_path / "out" / name).stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -312,6 +347,8 @@ def test_a_world_of_another_size_is_refused(recording, shape, actions, message):
         ({"clips": 0}, "clips=0"),
         ({"batch": -1}, "batch=-1"),
         ({"seed": -1}, "seed=-1"),
+        ({"survival": -5}, "survival=-5"),
+        ({"starts": 0}, "starts=0"),
         ({"holdout": 0.0}, "holdout=0.0"),
         ({"data": "/nowhere"}, "/nowhere"),
     ],

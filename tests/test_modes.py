@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from worldflow.envs.bounce import BounceGame
-from worldflow.modes import ModeTally, match, oracle_of
+from worldflow.envs.bounce import BounceState, outcomes
+from worldflow.envs.bounce import draw as draw_bounce
+from worldflow.envs.objects import OBJECTS
+from worldflow.modes import ModeTally, match, place_of
 
 
 def futures():
@@ -17,7 +19,7 @@ def futures():
 
 def test_a_future_is_matched_and_sharp():
     for index in range(3):
-        assert match(futures()[index], futures()) == (index, True)
+        assert match(futures()[index], futures()) == (index, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("name", ["ghost", "doubled", "lost", "one wrong pixel", "dim ball"])
@@ -34,56 +36,102 @@ def test_what_cannot_happen_is_not_sharp(name):
     else:
         frame[4:6, 2:4] -= np.uint8(24)  # within 10 % each, but above 3 % on average there
         frame[4:6, 6:12] += np.uint8(24)
-    nearest, sharp = match(frame, futures())
-    assert nearest in (0, 1)
-    assert not sharp
+    told = match(frame, futures())
+    assert told.mode in (0, 1)
+    assert not told.sharp()
+    assert told.sharp(strictness=20.0)
 
 
 def test_faint_noise_is_sharp():
     noise = np.random.default_rng(0).integers(-5, 6, (16, 16, 3))
-    assert match((futures()[2] + noise).astype(np.uint8), futures()) == (2, True)
+    told = match((futures()[2] + noise).astype(np.uint8), futures())
+    assert told.mode == 2
+    assert told.sharp()
+    assert not told.sharp(strictness=0.1)
 
 
 def tally_of(draw, steps=1500):
-    tally = ModeTally(lambda truth, action: (futures(), np.array([0.5, 0.3, 0.2])))
-    random = np.random.default_rng(1)
+    tally, random = ModeTally(), np.random.default_rng(1)
     for _ in range(steps):
-        tally.judge(draw(random), {}, 0)
+        tally.add(draw(random), futures(), np.array([0.5, 0.3, 0.2]))
     return tally
 
 
 def test_frequencies_are_compared_with_probabilities():
     honest = tally_of(lambda random: futures()[random.choice(3, p=[0.5, 0.3, 0.2])])
     greedy = tally_of(lambda random: futures()[0])
-    assert honest.error_max < 0.04
-    assert greedy.error_max == pytest.approx(0.5)
-    assert honest.sharp_fraction == greedy.sharp_fraction == 1.0
+    assert honest.figures().error_max < 0.04
+    assert greedy.figures().error_max == pytest.approx(0.5)
+    assert honest.figures().sharp == greedy.figures().sharp == 1.0
+    assert [(each.probability, each.frequency) for each in greedy.frequencies()] == [
+        (0.5, 1.0),
+        (0.3, 0.0),
+        (0.2, 0.0),
+    ]
 
 
 def test_too_few_steps_tell_no_frequency():
     tally = tally_of(lambda random: futures()[0], steps=99)
-    assert tally.error_max is None
-    assert tally.branching_steps == 99
+    assert tally.figures().error_max is None
+    assert tally.frequencies() == []
+    assert tally.figures().steps == 99
 
 
 def test_determined_steps_are_kept_apart():
-    tally = ModeTally(lambda truth, action: (futures()[:1], np.ones(1)))
-    tally.judge(futures()[0], {}, 0)
+    tally = ModeTally()
+    tally.add(futures()[0], futures()[:1], np.ones(1))
     assert tally.determined_psnr == pytest.approx(66.0206)
-    assert tally.branching_steps == 0
-    assert tally.sharp_fraction is None
+    assert tally.figures() == (0, None, None, None, None)
 
 
-def test_bounce_tells_its_truth():
-    oracle = oracle_of("bounce")
-    game = BounceGame()
-    game.reset(seed=0)  # the ball rests on the paddle: a launch, of several angles, is next
-    frames, probabilities = oracle(game.truth(), 1)
-    expected = game.next_frames(1)
-    np.testing.assert_array_equal(frames, expected[0])
-    np.testing.assert_array_equal(probabilities, expected[1])
-    assert len(frames) > 1
+def test_the_curve_of_sharp_frames_rises_with_the_bounds():
+    faded = futures()[0].copy()
+    faded[4:6, 2:4] -= np.uint8(51)  # 20 % of the range
+    tally = ModeTally()
+    tally.add(futures()[1], futures(), np.ones(3) / 3)
+    tally.add(faded, futures(), np.ones(3) / 3)
+    assert tally.sharp_curve(np.array([0.1, 1.0, 2.5, 5.0])).tolist() == [0.5, 0.5, 1.0, 1.0]
 
 
-def test_games_without_a_known_truth_have_none():
-    assert oracle_of("ALE/Breakout-v5") is None
+def launches(ball_x, clock=4):
+    state = BounceState(ball_x, 55, 1, 2, 2 + 3 * (ball_x // 3 - 2), lamp=0, clock=clock)
+    return np.stack([draw_bounce(outcome.state) for outcome in outcomes(state, 0)])
+
+
+@pytest.mark.parametrize(
+    ("ball_x", "clock", "place"),
+    [
+        (11, 4, "several blocks"),  # columns 8 to 16, across 16
+        (20, 4, "one block"),  # 17 to 25, across 24
+        (30, 4, "several blocks"),  # 27 to 35, across 32
+        (35, 4, "one block"),  # 32 to 40, across 40
+        (20, 15, "one block"),  # the lamp, too: another choice, across 8
+    ],
+)
+def test_choices_are_told_apart_by_the_lines_that_they_cross(ball_x, clock, place):
+    assert place_of(launches(ball_x, clock)) == place
+
+
+def test_a_choice_within_one_cell():
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+    frames[0, 9:15, 17:23] = 200
+    assert place_of(frames) == "one cell"
+    frames[0, 9:15, 16:25] = 200
+    assert place_of(frames) == "one block"
+    frames[0, 15:17, 17:23] = 200
+    assert place_of(frames) == "several blocks"
+
+
+def test_lost_and_doubled_balls_are_counted():
+    possible = launches(30)  # at 27, 29, 31 and 33
+    lost, doubled = possible[0].copy(), np.maximum(possible[0], possible[3])
+    lost[53:56] = lost[40:43]
+    halves = ((possible[0].astype(int) + possible[3]) // 2).astype(np.uint8)
+    tally = ModeTally(OBJECTS["bounce"])
+    for frame in (possible[1], lost, doubled, halves):
+        tally.add(frame, possible, np.ones(4) / 4)
+    figures = tally.figures()
+    assert figures.doubled == 0.25
+    assert figures.lost == 0.5  # two faint balls are none
+    assert figures.sharp == 0.25
+    assert tally.figures("one cell").steps == 0

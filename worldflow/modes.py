@@ -1,50 +1,97 @@
 """Drawn frames held against the true distribution of the next frame, where a game knows it."""
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldflow.metrics import psnr
-
-Truth = dict[str, NDArray[Any]]
-Oracle = Callable[[Truth, int], tuple[NDArray[np.uint8], NDArray[np.float64]]]
-"""(hidden state, action) -> possible next frames `(M, H, W, 3)` and their probabilities `(M,)`."""
+from worldflow.small_objects import SmallObject, connected, find_blobs
 
 SHARP_WORST = 0.10 * 255  # at every pixel and channel
 SHARP_MEAN = 0.03 * 255  # on average over the pixels in which the possible frames differ
 ENOUGH_STEPS = 100  # of one kind, before a frequency is worth telling
 
-
-def oracle_of(source: str) -> Oracle | None:
-    """The true distribution of the game recorded as `source`, or None if nobody knows it."""
-    if source != "bounce":
-        return None
-    from worldflow.envs.bounce import BounceGame
-
-    game = BounceGame()
-
-    def next_frames(truth: Truth, action: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        game.set_state(game.from_truth(truth))
-        return game.next_frames(action)
-
-    return next_frames
+CELL = 8  # pixels: a cell of the flow's coarsest grid (worldflow/flow.py)
+BLOCK = 16  # pixels: one cell of each of its interleaved groups
+PLACES = ("one cell", "one block", "several blocks")
+"""Where a choice shows: within one cell of the flow's coarsest grid; across the lines between
+cells; or across the lines of its groups, too."""
 
 
-def match(frame: NDArray[np.uint8], possible: NDArray[np.uint8]) -> tuple[int, bool]:
-    """Which of the M >= 2 `possible` frames `(M, H, W, 3)` is nearest to `frame` `(H, W, 3)`.
+class Match(NamedTuple):
+    """The possible frame that is nearest to a drawn one, and how far off it is."""
 
-    Nearest is by mean absolute difference. Returns its index and whether `frame` is *sharp*:
-    off by at most 10 % of the range at every pixel and channel, and by at most 3 % on average
-    over the pixels in which the possible frames differ.
+    mode: int  # its index
+    worst: float  # levels, at the worst pixel and channel
+    mean: float  # levels, over the pixels in which the possible frames differ
+
+    def sharp(self, strictness: float = 1.0) -> bool:
+        """Off by at most 10 % of the range anywhere and 3 % on average where futures differ.
+
+        `strictness` multiplies both bounds.
+        """
+        return self.worst <= SHARP_WORST * strictness and self.mean <= SHARP_MEAN * strictness
+
+
+def match(frame: NDArray[np.uint8], possible: NDArray[np.uint8]) -> Match:
+    """Hold `frame` `(H, W, 3)` against the M >= 2 `possible` ones `(M, H, W, 3)`.
+
+    Nearest is by mean absolute difference.
     """
     error = np.abs(possible.astype(np.int16) - frame.astype(np.int16))  # (M, H, W, 3)
     nearest = int(error.mean(axis=(1, 2, 3)).argmin())
-    differing = (possible != possible[0]).any(axis=(0, 3))  # (H, W)
-    worst, mean = error[nearest].max(), error[nearest][differing].mean()
-    return nearest, bool(worst <= SHARP_WORST and mean <= SHARP_MEAN)
+    mean = error[nearest][_differing(possible)].mean()
+    return Match(nearest, float(error[nearest].max()), float(mean))
+
+
+def place_of(possible: NDArray[np.uint8]) -> str:
+    """One of PLACES: where the choice between `possible` `(M, H, W, 3)` shows.
+
+    Choices that are apart (a lamp, and a ball elsewhere) are independent and looked at one by
+    one: what counts is the widest of them, as a connected set of cells.
+    """
+    differing = _differing(possible)
+    height, width = (side // CELL * CELL for side in differing.shape)
+    cells = differing[:height, :width].reshape(height // CELL, CELL, width // CELL, CELL)
+    widest = 0
+    for choice in connected(np.asarray(cells.any(axis=(1, 3)))):
+        blocks = {(y * CELL // BLOCK, x * CELL // BLOCK) for y, x in choice}
+        widest = max(widest, 2 if len(blocks) > 1 else int(len(choice) > 1))
+    return PLACES[widest]
+
+
+def _differing(possible: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """`(H, W)`: the pixels in which the possible frames differ."""
+    return np.asarray((possible != possible[0]).any(axis=(0, 3)))
+
+
+class _Branch(NamedTuple):
+    """One branching step, judged."""
+
+    kind: tuple[float, ...]  # the probabilities of its futures
+    match: Match
+    place: str  # one of PLACES
+    objects: int | None  # whole objects drawn where each future has one; None if not told
+
+
+class ModeFigures(NamedTuple):
+    """How branching steps came out; shares are None of nothing."""
+
+    steps: int
+    error_max: float | None  # in [0, 1], see `ModeTally.figures`
+    sharp: float | None  # share of sharp frames
+    lost: float | None  # share of frames without the object
+    doubled: float | None  # share of frames with two of it or more
+
+
+class Frequency(NamedTuple):
+    """How often one future of one kind of step was drawn."""
+
+    probability: float
+    frequency: float
+    steps: int
 
 
 class ModeTally:
@@ -55,46 +102,77 @@ class ModeTally:
     i-th probability, whatever it looks like.
     """
 
-    def __init__(self, oracle: Oracle) -> None:
-        self._oracle = oracle
+    def __init__(self, small: SmallObject | None = None) -> None:
+        """`small`: an object of which every possible frame shows one."""
+        self._small = small
         self._determined: list[float] = []  # dB
-        self._sharp: list[bool] = []
-        self._drawn: dict[tuple[float, ...], list[int]] = defaultdict(list)
+        self._branches: list[_Branch] = []
 
-    def judge(self, frame: NDArray[np.uint8], truth: Truth, action: int) -> None:
-        """Judge one `frame` `(H, W, 3)` drawn to follow `truth` under `action`."""
-        possible, probabilities = self._oracle(truth, action)
+    def add(
+        self,
+        frame: NDArray[np.uint8],
+        possible: NDArray[np.uint8],
+        probabilities: NDArray[np.float64],
+    ) -> None:
+        """Judge one `frame` `(H, W, 3)` where `possible` `(M, H, W, 3)` could follow."""
         if len(possible) == 1:
             self._determined.append(float(psnr(frame, possible[0])))
             return
-        nearest, sharp = match(frame, possible)
-        self._sharp.append(sharp)
-        self._drawn[tuple(probabilities.round(6).tolist())].append(nearest)
+        kind = tuple(probabilities.round(6).tolist())
+        objects = _count(self._small, frame, possible[0]) if self._small else None
+        branch = _Branch(kind, match(frame, possible), place_of(possible), objects)
+        self._branches.append(branch)
 
     @property
     def determined_psnr(self) -> float | None:
         """Mean PSNR in dB over the determined steps; None if there was none."""
         return float(np.mean(self._determined)) if self._determined else None
 
-    @property
-    def branching_steps(self) -> int:
-        """How many steps had several possible frames."""
-        return len(self._sharp)
+    def figures(self, place: str | None = None) -> ModeFigures:
+        """Over all branching steps, or those whose choice shows in one of PLACES.
 
-    @property
-    def sharp_fraction(self) -> float | None:
-        """The share of sharp frames over the branching steps, in [0, 1]; None if none."""
-        return float(np.mean(self._sharp)) if self._sharp else None
-
-    @property
-    def error_max(self) -> float | None:
-        """The largest difference between a frequency and its probability, in [0, 1].
-
-        Over the kinds with at least 100 steps; None if there is none.
+        `error_max` is the largest difference between a frequency and its probability, over the
+        kinds with at least 100 steps.
         """
-        errors = [
-            float(np.abs(np.bincount(drawn, minlength=len(true)) / len(drawn) - true).max())
-            for true, drawn in self._drawn.items()
-            if len(drawn) >= ENOUGH_STEPS
-        ]
-        return max(errors, default=None)
+        branches = [branch for branch in self._branches if place in (None, branch.place)]
+        counted = [branch.objects for branch in branches if branch.objects is not None]
+        errors = [abs(each.frequency - each.probability) for each in _frequencies(branches)]
+        return ModeFigures(
+            steps=len(branches),
+            error_max=max(errors, default=None),
+            sharp=_share([branch.match.sharp() for branch in branches]),
+            lost=_share([objects == 0 for objects in counted]),
+            doubled=_share([objects > 1 for objects in counted]),
+        )
+
+    def frequencies(self) -> list[Frequency]:
+        """Of every future of every kind with at least 100 steps: the calibration plot."""
+        return _frequencies(self._branches)
+
+    def sharp_curve(self, strictness: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The share of sharp frames with both bounds multiplied by each of `strictness`."""
+        matches = [branch.match for branch in self._branches]
+        shares = [np.mean([match.sharp(factor) for match in matches]) for factor in strictness]
+        return np.array(shares) if matches else np.full(len(strictness), np.nan)
+
+
+def _count(small: SmallObject, frame: NDArray[np.uint8], possible: NDArray[np.uint8]) -> int:
+    """How many objects `frame` shows, by mass: two faint ones are none, two whole ones two."""
+    one = sum(blob.mass for blob in find_blobs(small.strength(possible)))
+    return sum(int(blob.mass / one + 0.5) for blob in find_blobs(small.strength(frame)))
+
+
+def _frequencies(branches: list[_Branch]) -> list[Frequency]:
+    drawn: dict[tuple[float, ...], list[int]] = defaultdict(list)
+    for branch in branches:
+        drawn[branch.kind].append(branch.match.mode)
+    return [
+        Frequency(probability, modes.count(mode) / len(modes), len(modes))
+        for kind, modes in sorted(drawn.items())
+        if len(modes) >= ENOUGH_STEPS
+        for mode, probability in enumerate(kind)
+    ]
+
+
+def _share(hits: list[bool]) -> float | None:
+    return sum(hits) / len(hits) if hits else None

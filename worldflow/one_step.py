@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from worldflow.blocks import Truth
 from worldflow.engine import Engine
 from worldflow.episode import Episode
-from worldflow.modes import ModeTally, Truth
 from worldflow.rollouts import noise_rows
+from worldflow.truth import TruthJudge
 
 STRETCH = 64  # steps
 # Noise rows of their own for samples and scores: rollouts count theirs from 0.
@@ -90,19 +91,19 @@ def judge_steps(
     engine: Engine,
     stretches: list[Stretch],
     config: OneStepConfig,
-    tally: ModeTally | None = None,
+    judge: TruthJudge | None = None,
 ) -> OneStep:
     """Draw and score each step of `stretches` once, at temperature 1.
 
     Args:
-        tally: holds the drawn frames against the truth, for games that know it.
+        judge: holds the drawn frames against the truth, for games that know it.
     """
     parts = []
     total = sum(stretch.length for stretch in stretches)
     with tqdm(total=total, desc="one step", unit="frame", unit_scale=True) as progress:
         for first_row, batch in _batches(stretches, config.batch):
             rows = first_row + np.arange(len(batch))
-            parts.append(_judge_batch(engine, batch, rows, config.seed, tally, progress))
+            parts.append(_judge_batch(engine, batch, rows, config.seed, judge, progress))
     return OneStep(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -122,7 +123,7 @@ def _judge_batch(
     stretches: list[Stretch],
     rows: NDArray[np.int64],
     seed: int,
-    tally: ModeTally | None,
+    judge: TruthJudge | None,
     progress: "tqdm[Any]",
 ) -> OneStep:
     """Judge B stretches side by side, with the noise of `rows` `(B,)`."""
@@ -141,8 +142,8 @@ def _judge_batch(
         noise = noise_rows(seed, SAMPLE_ROWS + rows, index, engine.noise_size)
         step = engine.step(state, action, noise, temperature)
         told[2, :, index], told[3, :, index] = step.reward, step.p_terminated
-        if tally is not None:
-            _hold_to_truth(tally, step.frame, recording, index, action)
+        if judge is not None:
+            judge.see(state, action, noise, step.frame, _hidden(recording, index))
         state = engine.observe(step.state, truth)
         progress.update(int(recording.live[:, index].sum()))
     nll, nll_shuffled, reward_told, p_terminated = told[:, recording.live]
@@ -158,18 +159,12 @@ def _judge_batch(
     )
 
 
-def _hold_to_truth(
-    tally: ModeTally,
-    frames: NDArray[np.uint8],
-    recording: _Recording,
-    index: int,
-    action: NDArray[np.int64],
-) -> None:
-    """Tally the drawn `frames` `(B, H, W, 3)` of step `index`, where its truth is recorded."""
-    for row in np.flatnonzero(recording.live[:, index]):
-        hidden = {name: value[index] for name, value in recording.truths[row].items()}
-        if hidden:  # a dream has no truth
-            tally.judge(frames[row], hidden, int(action[row]))
+def _hidden(recording: _Recording, index: int) -> list[Truth]:
+    """The B recorded hidden states of step `index`; {} where padded, or where none was told."""
+    return [
+        {name: value[index] for name, value in truth.items()} if live else {}
+        for truth, live in zip(recording.truths, recording.live[:, index], strict=True)
+    ]
 
 
 def _read(stretches: list[Stretch]) -> _Recording:

@@ -14,6 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 76, 24, 56, 68  # margins around the axes, pixels
 OVERSAMPLING = 3  # drawn larger and scaled down: Pillow's own lines are jagged
 INK, MUTED, GRID = (33, 37, 41), (108, 117, 125), (226, 230, 234)
 COLOURS = ((31, 119, 180), (150, 150, 150), (214, 96, 42), (44, 140, 80))
+DOT = 5  # radius, pixels
 TEXT_SIZE, TITLE_SIZE = 15, 18  # pixels
 
 
@@ -23,6 +24,7 @@ class Line(NamedTuple):
     label: str
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    dots: bool = False  # the points alone, not joined
 
 
 class _Axis(NamedTuple):
@@ -60,8 +62,9 @@ def line_plot(
     x_label: str,
     y_label: str,
     x_ticks: Sequence[float],
+    y_ticks: Sequence[float] = (),
 ) -> None:
-    """Write `lines` as a PNG; the y axis fits them, the x axis spans `x_ticks`.
+    """Write `lines` as a PNG; the x axis spans `x_ticks`, the y axis `y_ticks`, or fits the lines.
 
     Raises:
         ValueError: no line has a point to show.
@@ -69,7 +72,7 @@ def line_plot(
     shown = np.concatenate([line.y[np.isfinite(line.y)] for line in lines])
     if shown.size == 0:
         raise ValueError(f"plot '{title}': no points")
-    y_ticks = round_ticks(float(shown.min()), float(shown.max()))
+    y_ticks = y_ticks or round_ticks(float(shown.min()), float(shown.max()))
     scale = OVERSAMPLING
     x = _Axis(x_ticks[0], x_ticks[-1], LEFT * scale, (WIDTH - RIGHT) * scale)
     y = _Axis(y_ticks[0], y_ticks[-1], (HEIGHT - BOTTOM) * scale, TOP * scale)
@@ -82,7 +85,11 @@ def line_plot(
             for at, value in zip(line.x.tolist(), line.y.tolist(), strict=True)
             if math.isfinite(value)
         ]
-        draw.line(points, fill=colour, width=3 * scale, joint="curve")
+        if line.dots:
+            for at, value in points:
+                draw.circle((at, value), DOT * scale, fill=colour)
+        else:
+            draw.line(points, fill=colour, width=3 * scale, joint="curve")
     _draw_labels(image, title, x_label, y_label)
     _draw_legend(draw, [line.label for line in lines])
     image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(path)

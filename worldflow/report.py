@@ -1,50 +1,16 @@
-"""What `worldflow evaluate` leaves: a table to read, metrics.json, and two pictures."""
+"""What `worldflow evaluate` leaves: a table to read, metrics.json, pictures, and one page."""
 
 import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from worldflow.card import WorldCard
+from worldflow.figures import Metrics
+from worldflow.rollouts import HORIZONS
 
-from worldflow.rollouts import HORIZONS, Film, Rollouts
-
-Metrics = dict[str, float | int | str | None]
-
-SPANS = ("1_8", "9_32", "33_64")  # frames ahead, of the object figures
-METRICS = (
-    *(f"psnr_{ahead}" for ahead in HORIZONS),
-    *(f"copy_psnr_{ahead}" for ahead in HORIZONS),
-    *(f"ssim_{ahead}" for ahead in HORIZONS),
-    "psnr_1_deterministic",
-    "nll_excess_nats",
-    "nll_excess_nats_per_dim",
-    "nll_excess_event",
-    "nll_excess_ordinary",
-    "nll_gap_shuffled",
-    *(f"reward_{figure}" for figure in ("precision", "recall", "f1")),
-    *(f"termination_{figure}" for figure in ("precision", "recall", "f1")),
-    *(f"object_{what}_{span}" for what in ("recall", "precision", "brightness") for span in SPANS),
-    "mode_error_max",
-    "sharp_fraction",
-    "action_fidelity",
-    "survival_2000",
-    "gflop_per_frame",
-    "parameters",
-    "frames",
-    "episodes",
-    "clips",
-    "judged_steps",
-    "event_steps",
-    "reward_steps",
-    "termination_steps",
-    "branching_steps",
-    "sticky",
-    "world_hash",
-)
-"""The keys of metrics.json, always all of them; null where a figure is not defined."""
-
-FILM_COLUMNS = (0, 1, 2, 4, 8, 16, 32, 64)  # frames ahead; 0 is the last real frame
+if TYPE_CHECKING:
+    from worldflow.evaluate import EvaluateConfig, Judgement
 
 
 def table(metrics: Metrics) -> str:
@@ -80,11 +46,26 @@ def _text(value: float | int | str | None) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def write_report(out: Path, metrics: Metrics, rollouts: Rollouts, title: str) -> None:
-    """Write metrics.json, psnr.png and rollouts.png into the folder `out`."""
-    write_json(out / "metrics.json", metrics)
-    _plot_psnr(out / "psnr.png", rollouts, title)
-    _draw_films(out / "rollouts.png", rollouts.films)
+def write_report(
+    out: Path, judgement: "Judgement", card: WorldCard, config: "EvaluateConfig"
+) -> None:
+    """Write metrics.json, the pictures that there is something for, and report.md into `out`."""
+    # Pillow is needed for pictures only: the figures must not wait for it.
+    from worldflow import charts
+    from worldflow.page import page
+
+    write_json(out / "metrics.json", judgement.metrics)
+    charts.plot_psnr(out / "psnr.png", judgement.rollouts, card.name)
+    charts.draw_films(out / "rollouts.png", judgement.clips, judgement.films, config.context)
+    if judgement.objects:
+        charts.plot_objects(out / "objects.png", judgement.objects, card.name)
+    if judgement.truth and judgement.truth.world.figures().steps:
+        charts.plot_sharpness(out / "sharpness.png", judgement.truth, card.name)
+        charts.plot_calibration(out / "calibration.png", judgement.truth, card.name)
+    if judgement.survival:
+        charts.plot_survival(out / "survival.png", judgement.survival, card.name)
+    pictures = {path.name for path in out.iterdir()}
+    (out / "report.md").write_text(page(judgement, card, config, pictures), encoding="utf-8")
 
 
 def write_json(path: Path, values: dict[str, object] | Metrics) -> None:
@@ -94,38 +75,3 @@ def write_json(path: Path, values: dict[str, object] | Metrics) -> None:
         for key, value in values.items()
     }
     path.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _plot_psnr(path: Path, rollouts: Rollouts, title: str) -> None:
-    """PSNR over all horizons, the world's beside that of repeating the last real frame."""
-    # Pillow is needed for pictures only: the figures above must not wait for it.
-    from worldflow.plot import Line, line_plot
-
-    horizon = rollouts.psnr.shape[1]
-    ahead = np.arange(1, horizon + 1, dtype=np.float64)
-    ticks = sorted({1, *(step for step in HORIZONS if step <= horizon), max(horizon, 2)})
-    line_plot(
-        path,
-        [
-            Line("worldflow", ahead, rollouts.psnr.mean(axis=0)),
-            Line("repeating the last real frame", ahead, rollouts.copy_psnr.mean(axis=0)),
-        ],
-        title=f"{title}: PSNR of open-loop rollouts",
-        x_label="frames ahead",
-        y_label="PSNR (dB)",
-        x_ticks=ticks,
-    )
-
-
-def _draw_films(path: Path, films: list[Film]) -> None:
-    """A strip of pictures for each film: the truth, and rollouts below it."""
-    from worldflow.film import write_strip
-
-    rows: list[NDArray[np.uint8]] = []
-    labels: list[str] = []
-    for number, film in enumerate(films, 1):
-        columns = [ahead for ahead in FILM_COLUMNS if ahead < len(film.truth)]
-        rows += [film.truth[columns], *film.samples[:, columns]]
-        labels.append(f"{number}: truth at +" + ", ".join(map(str, columns)))
-        labels += [f"rollout {sample}" for sample in range(1, len(film.samples) + 1)]
-    write_strip(path, rows, labels)

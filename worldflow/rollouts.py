@@ -1,7 +1,8 @@
 """Open-loop rollouts beside the recording: a few real frames, then the recorded actions alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,6 @@ from worldflow.metrics import SSIM_WINDOW, psnr, ssim
 from worldflow.noise import standard_normal
 
 HORIZONS = (1, 8, 16, 32, 64)  # frames ahead of which the report gives figures
-FILMS = 4  # clips that are kept as pictures
-FILM_SAMPLES = 2  # rollouts shown of each
 
 
 def noise_rows(seed: int, rows: NDArray[np.int64], counter: int, size: int) -> NDArray[np.float32]:
@@ -30,20 +29,29 @@ class Clip(NamedTuple):
     start: int
 
 
-class Film(NamedTuple):
-    """One clip as pictures; index 0 is the last context frame, index h is h frames ahead."""
-
-    truth: NDArray[np.uint8]  # (horizon + 1, H, W, 3)
-    samples: NDArray[np.uint8]  # (S, horizon + 1, H, W, 3), S rollouts
-
-
 class Rollouts(NamedTuple):
     """What rolling out C clips gave; each figure is the mean over the samples of its clip."""
 
     psnr: NDArray[np.float64]  # (C, horizon), dB; column h - 1 is h frames ahead
     copy_psnr: NDArray[np.float64]  # (C, horizon), dB, of repeating the last context frame
     ssim: NDArray[np.float64]  # (C, horizon), at HORIZONS only, else NaN
-    films: list[Film]
+
+
+class Watcher(Protocol):
+    """Sees every frame of every rollout, beside the recorded one, and keeps what it wants."""
+
+    def see(
+        self,
+        numbers: NDArray[np.int64],
+        ahead: int,
+        drawn: NDArray[np.uint8],
+        truth: NDArray[np.uint8],
+    ) -> None:
+        """Frames `ahead` (1 is the first drawn) of the G clips `numbers` `(G,)`.
+
+        `drawn` is `(G, S, H, W, 3)`, `truth` `(G, H, W, 3)`.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,64 +92,74 @@ def draw_clips(episodes: list[Episode], config: RolloutConfig) -> list[Clip]:
     return [Clip(episodes[owner], int(start)) for owner, start in zip(owners, starts, strict=True)]
 
 
-def roll_out(engine: Engine, clips: list[Clip], config: RolloutConfig) -> Rollouts:
+def roll_out(
+    engine: Engine, clips: list[Clip], config: RolloutConfig, watchers: Sequence[Watcher] = ()
+) -> Rollouts:
     """Roll every clip out under its recorded actions, at temperature 1, and compare."""
     group = max(1, config.batch // config.samples)  # clips side by side
-    filmed = set(np.linspace(0, len(clips) - 1, min(FILMS, len(clips))).astype(int).tolist())
     parts = []
-    total = len(clips) * config.samples * config.horizon
-    with tqdm(total=total, desc="rollouts", unit="frame", unit_scale=True) as progress:
-        for first in range(0, len(clips), group):
-            numbers = np.arange(first, min(first + group, len(clips)))
-            films = [index for index, number in enumerate(numbers) if int(number) in filmed]
-            parts.append(_roll_group(engine, clips, numbers, films, config, progress))
-    return Rollouts(
-        np.concatenate([part.psnr for part in parts]),
-        np.concatenate([part.copy_psnr for part in parts]),
-        np.concatenate([part.ssim for part in parts]),
-        [film for part in parts for film in part.films],
-    )
+    for first in tqdm(range(0, len(clips), group), desc="rollouts", unit="batch"):
+        numbers = np.arange(first, min(first + group, len(clips)))
+        parts.append(_roll_group(engine, clips, numbers, config, watchers))
+    return Rollouts(*np.concatenate(parts, axis=1))
 
 
 def _roll_group(
     engine: Engine,
     clips: list[Clip],
     numbers: NDArray[np.int64],
-    filmed: list[int],
     config: RolloutConfig,
-    progress: "tqdm[Any]",
-) -> Rollouts:
-    """Roll out the G clips numbered `numbers`; `filmed` are indices into them."""
+    watchers: Sequence[Watcher],
+) -> NDArray[np.float64]:
+    """Roll out the G clips numbered `numbers`: PSNR, that of copying, SSIM `(3, G, horizon)`."""
     context, horizon, samples = config.context, config.horizon, config.samples
-    frames, actions = _read([clips[number] for number in numbers], context + horizon)
+    frames, actions = read_clips([clips[number] for number in numbers], context + horizon)
     rows = (numbers[:, None] * samples + np.arange(samples)).ravel()  # one noise row a rollout
     temperature = np.ones(len(rows), np.float32)
     repeated = actions.repeat(samples, axis=0)  # (G * samples, context - 1 + horizon)
     state = engine.start(frames[:, :context].repeat(samples, axis=0), repeated[:, : context - 1])
-    figures = np.full((3, len(numbers), horizon), np.nan)  # psnr, copy, ssim
-    shown = [[frames[index, context - 1][None].repeat(samples, 0)] for index in filmed]
-    for ahead in range(horizon):
-        noise = noise_rows(config.seed, rows, ahead, engine.noise_size)
-        step = engine.step(state, repeated[:, context - 1 + ahead], noise, temperature)
+    figures = np.full((3, len(numbers), horizon), np.nan)
+    for ahead in range(1, horizon + 1):
+        noise = noise_rows(config.seed, rows, ahead - 1, engine.noise_size)
+        step = engine.step(state, repeated[:, context - 2 + ahead], noise, temperature)
         state = step.state
         drawn = step.frame.reshape(len(numbers), samples, *step.frame.shape[1:])
-        truth = frames[:, context + ahead]
-        figures[0, :, ahead] = psnr(drawn, truth[:, None]).mean(axis=1)
-        figures[1, :, ahead] = psnr(frames[:, context - 1], truth)
-        if ahead + 1 in HORIZONS and min(truth.shape[1:3]) >= SSIM_WINDOW:
-            figures[2, :, ahead] = ssim(drawn, truth[:, None]).mean(axis=1)
-        for film, index in zip(shown, filmed, strict=True):
-            film.append(drawn[index])
-        progress.update(len(rows))
-    films = [
-        Film(frames[index, context - 1 :], np.stack(film, axis=1)[:FILM_SAMPLES])
-        for film, index in zip(shown, filmed, strict=True)
-    ]
-    return Rollouts(figures[0], figures[1], figures[2], films)
+        truth = frames[:, context - 1 + ahead]
+        figures[0, :, ahead - 1] = psnr(drawn, truth[:, None]).mean(axis=1)
+        figures[1, :, ahead - 1] = psnr(frames[:, context - 1], truth)
+        if ahead in HORIZONS and min(truth.shape[1:3]) >= SSIM_WINDOW:
+            figures[2, :, ahead - 1] = ssim(drawn, truth[:, None]).mean(axis=1)
+        for watcher in watchers:
+            watcher.see(numbers, ahead, drawn, truth)
+    return figures
 
 
-def _read(clips: list[Clip], length: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def read_clips(clips: list[Clip], length: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The recorded frames `(G, length, H, W, 3)` and actions `(G, length - 1)` of clips."""
     frames = [clip.episode.frames(clip.start, clip.start + length) for clip in clips]
     actions = [clip.episode.actions(clip.start, clip.start + length - 1) for clip in clips]
     return np.stack(frames), np.stack(actions)
+
+
+class DreamKeeper:
+    """Keeps the rollouts of some clips as pictures; watches them being drawn."""
+
+    def __init__(self, chosen: Sequence[int], samples: int) -> None:
+        """`chosen`: numbers of the clips; `samples`: rollouts kept of each, at most."""
+        self._samples = samples
+        self._frames: dict[int, list[NDArray[np.uint8]]] = {number: [] for number in chosen}
+
+    def see(
+        self,
+        numbers: NDArray[np.int64],
+        ahead: int,
+        drawn: NDArray[np.uint8],
+        truth: NDArray[np.uint8],
+    ) -> None:
+        for number, frames in zip(numbers.tolist(), drawn, strict=True):
+            if number in self._frames:
+                self._frames[number].append(frames[: self._samples].copy())
+
+    def dreams(self) -> dict[int, NDArray[np.uint8]]:
+        """Clip number -> uint8 `(S, horizon, H, W, 3)`; entry h - 1 is h frames ahead."""
+        return {number: np.stack(kept, axis=1) for number, kept in self._frames.items()}

@@ -23,10 +23,11 @@ from worldflow.envs.bounce import (
     BounceGame,
     BounceState,
     Outcome,
-    ball_mask,
     draw,
     outcomes,
 )
+from worldflow.envs.sign import read_sign
+from worldflow.envs.source import make_source
 from worldflow.errors import InputError
 
 NOOP, LEFT, RIGHT = range(3)
@@ -217,7 +218,9 @@ def test_a_missed_ball_falls_to_the_bottom_and_ends_the_episode() -> None:
         (-1.0, True),
     ]
     assert [info["life_lost"] for *_, info in steps] == [False, False, True]
-    assert ball_mask(steps[-1][0])[61:].sum() == 9  # the last frame shows the ball, whole
+    state = game.state()
+    yellow = steps[-1][0][61:, state.ball_x : state.ball_x + 3]
+    assert (yellow == (255, 205, 40)).all()  # the last frame shows the ball, whole
     with pytest.raises(ResetNeeded):
         game.step(NOOP)
     with pytest.raises(ResetNeeded):
@@ -271,14 +274,6 @@ def test_truth_rebuilds_the_state() -> None:
         np.testing.assert_array_equal(draw(state), window[-1])
 
 
-def test_ball_is_found_by_its_pixels_alone() -> None:
-    for window, _, state in play(500, seed=4):
-        expected = np.zeros((64, 64), bool)
-        expected[state.ball_y : state.ball_y + 3, state.ball_x : state.ball_x + 3] = True
-        np.testing.assert_array_equal(BounceGame.object_mask(window[-1]), expected)
-    assert ball_mask(np.stack(window)).shape == (4, 64, 64)
-
-
 def test_what_was_handed_out_is_not_written_again() -> None:
     game = BounceGame(render_mode="rgb_array")
     frame, _ = game.reset(seed=0)
@@ -313,6 +308,58 @@ def test_impossible_state_is_refused(change: dict[str, int], message: str) -> No
     assert game.state() == FLYING
     with pytest.raises(InputError, match="bounce"):
         BounceGame.from_truth({"ram": np.zeros(128, np.uint8)})
+
+
+def memory_play(steps: int, seed: int) -> Iterator[tuple[NDArray[np.uint8], BounceGame]]:
+    """Frames of aimed play with the memory option, and the game in that state."""
+    game = BounceGame(memory=True)
+    frame, _ = game.reset(seed=seed)
+    for _ in range(steps):
+        yield frame, game
+        frame, *_ = game.step(follow_ball(game.state()))
+
+
+def test_a_covered_sign_comes_back_after_20_frames() -> None:
+    for seed in range(5):
+        signs = read_sign(np.stack([frame for frame, _ in memory_play(160, seed)]))
+        assert signs[0] >= 0  # what was never shown could not be remembered
+        lids = "".join("_" if sign < 0 else "x" for sign in signs)
+        lengths = [len(lid) for lid in lids.strip("_").replace("x", " ").split()]
+        assert set(lengths) == {20}
+        openings = [t for t in range(25, 160) if signs[t] >= 0 and signs[t - 1] < 0]
+        assert len(openings) >= 3
+        assert all(signs[t] == signs[t - 21] for t in openings)
+
+
+def test_the_next_sign_is_drawn_and_nothing_else_is_hidden() -> None:
+    drawn, opened = Counter[int](), 0
+    for _, game in memory_play(3_000, seed=1):
+        state = game.state()
+        frames, probabilities = game.next_frames(NOOP)
+        assert len({frame.tobytes() for frame in frames}) == len(frames)
+        assert probabilities.sum() == pytest.approx(1.0)
+        signs = {outcome.state.sign for outcome in outcomes(state, NOOP)}
+        assert len(signs) == (3 if state.half == 1 and state.clock == CLOCK - 1 else 1)
+        if state.uncovers:
+            opened += 1
+            others = {future(replace(state, sign=sign), NOOP) for sign in range(3)}
+            assert len(others) == 3  # the same frame now, three futures
+            assert len({draw(replace(state, sign=sign)).tobytes() for sign in range(3)}) == 1
+        drawn[state.sign] += 1
+    assert opened > 80
+    assert min(drawn.values()) > 600
+
+
+def test_the_memory_option_is_kept_in_the_card_and_the_truth() -> None:
+    game = BounceGame(memory=True)
+    frame, _ = game.reset(seed=4)
+    assert game.card.settings == {"size": 64, "memory": True}
+    assert BounceGame.from_truth(game.truth()) == game.state()
+    np.testing.assert_array_equal(draw(game.state()), frame)
+    assert "memory" not in BounceGame().card.settings
+    assert BounceGame().reset(seed=4)[0].tobytes() != frame.tobytes()
+    with pytest.raises(InputError, match="memory"):
+        make_source("CartPole-v1", memory=True)
 
 
 def test_made_by_gymnasium_it_is_truncated_where_its_card_says() -> None:

@@ -1,0 +1,91 @@
+"""The ball of a game is found where the game says that it is, and nothing else is."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from worldflow.agents.policy import make_policy
+from worldflow.envs.bounce import BounceState, draw
+from worldflow.envs.objects import OBJECTS, object_of
+from worldflow.envs.source import SourceGame, make_source
+from worldflow.small_objects import WHOLE, Blob, find_blobs
+
+PIXEL = (210 / 64, 160 / 64)  # screen pixels to one of a frame, down and across
+
+
+def found(game: str, frame: NDArray[np.uint8]) -> list[Blob]:
+    """The objects in a frame that are more than a glimpse."""
+    blobs = find_blobs(OBJECTS[game].strength(frame))
+    return [blob for blob in blobs if blob.mass >= WHOLE * OBJECTS[game].mass]
+
+
+def play(game: SourceGame, steps: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Frames of a good player's game, and the console's memory in each."""
+    policy = make_policy("scripted", game.card)
+    frame, _ = game.reset(seed=5)
+    policy.reset(0)
+    shown = []
+    for _ in range(steps):
+        truth = game.truth()
+        shown.append((frame, truth["ram"]))
+        frame, *_ = game.step(np.int64(policy.act(frame, truth)))
+    return shown
+
+
+def test_the_ball_of_bounce_is_exact() -> None:
+    for x, y, paddle in ((2, 13, 2), (30, 31, 29), (59, 61, 50), (30, 55, 29)):
+        frame = draw(BounceState(x, y, 1, 2, paddle, lamp=0, clock=5))
+        (ball,) = found("bounce", frame)
+        assert ball == pytest.approx((y + 1, x + 1, 9.0))
+
+
+def test_a_ball_of_bounce_that_fades_is_weaker() -> None:
+    state = BounceState(30, 31, 1, 2, 29, lamp=0, clock=5)
+    gone = draw(BounceState(50, 31, 1, 2, 29, lamp=0, clock=5))
+    half = (draw(state)[:, :45].astype(float) + gone[:, :45]) / 2
+    frame = gone.copy()
+    frame[:, :45] = half
+    masses = sorted(blob.mass for blob in found("bounce", frame))
+    assert masses == pytest.approx([4.5, 9.0], abs=0.1)
+
+
+def test_the_ball_of_breakout_is_where_the_memory_says() -> None:
+    pytest.importorskip("ale_py")
+    seen = judged = 0
+    for frame, ram in play(make_source("ALE/Breakout-v5"), 400):
+        y, x = (int(ram[101]) + 11) / PIXEL[0] - 0.5, (int(ram[99]) - 48) / PIXEL[1] - 0.5
+        balls = found("ALE/Breakout-v5", frame)
+        assert len(balls) <= 1
+        for ball in balls:
+            assert ram[101] > 0
+            assert np.hypot(ball.y - y, ball.x - x) < 2
+        if ram[101] and (31 < y < 55):  # well between the wall and the paddle
+            judged += 1
+            seen += len(balls)
+    # A ball that is served within the step shows in fewer screens, and is weak once.
+    assert judged > 100
+    assert seen >= 0.99 * judged
+
+
+def test_the_ball_of_pong_is_where_the_memory_says() -> None:
+    pytest.importorskip("ale_py")
+    seen = judged = 0
+    for frame, ram in play(make_source("ALE/Pong-v5"), 400):
+        y, x = (int(ram[54]) - 12) / PIXEL[0] - 0.5, (int(ram[49]) - 48) / PIXEL[1] - 0.5
+        balls = found("ALE/Pong-v5", frame)
+        assert len(balls) <= 1
+        for ball in balls:
+            assert ram[54] > 0
+            assert np.hypot(ball.y - y, ball.x - x) < 2
+        if ram[54] and 14 < y < 56 and 11 < x < 54:
+            judged += 1
+            seen += len(balls)
+    # A ball that is served within the step shows in fewer screens, and is weak once.
+    assert judged > 100
+    assert seen >= 0.99 * judged
+
+
+def test_only_known_games_at_their_size_define_an_object() -> None:
+    assert object_of("ALE/Breakout-v5", (64, 64, 3)) is OBJECTS["ALE/Breakout-v5"]
+    assert object_of("ALE/Breakout-v5", (84, 84, 3)) is None
+    assert object_of("ALE/Freeway-v5", (64, 64, 3)) is None
