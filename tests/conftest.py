@@ -1,7 +1,9 @@
-"""No window, no sound and one thread, whatever the machine; set before anything is imported."""
+"""No window, no sound, no cache and one thread, whatever the machine; set before anything is imported."""
 
 import os
+import tempfile
 
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # no export of an earlier day
 os.environ["SDL_VIDEODRIVER"] = "dummy"
 os.environ["SDL_AUDIODRIVER"] = "dummy"
 os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "1"

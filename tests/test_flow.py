@@ -50,8 +50,8 @@ def monotone_map(parts: Mixture, value: Tensor) -> Tensor:
 
 def oracle(flow: MultiscaleFlow, y: Tensor, given: Conditions) -> Tensor:
     """The flow as one triangular monotone map y -> z, `(3*H*W,)` for one row, in float64."""
-    picture, details = haar.pyramid(y, LEVELS)
-    mean, detail_means = haar.pyramid(given.mean, LEVELS)
+    (picture, *_), details = haar.pyramid(y, LEVELS)
+    (mean, *_), detail_means = haar.pyramid(given.mean, LEVELS)
     step = flow.coarse
     context = step._context(given.features.coarse, mean)
     z = []
@@ -133,8 +133,9 @@ def test_coarse_groups_see_only_those_before() -> None:
     """The mixtures of a group move with the cells drawn before it, and with no others."""
     torch.manual_seed(0)
     step = tiny_model().flow.coarse
-    features, centre = torch.randn(1, 16, 4, 4), torch.zeros(1, 3, 4, 4)
-    drawn = torch.randn(1, 3, 4, 4)
+    grid = SIZE // 2**LEVELS
+    features, centre = torch.randn(1, 16, grid, grid), torch.zeros(1, 3, grid, grid)
+    drawn = torch.randn(1, 3, grid, grid)
     context = step._context(features, centre)
     for group in range(len(step.GROUPS)):
         before = step._group(group, drawn, context, centre)

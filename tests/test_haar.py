@@ -12,14 +12,15 @@ def test_the_pyramid_is_orthonormal() -> None:
     """Its Jacobian J has J J^T = 1: no log-determinant, and white noise stays white."""
 
     def flat(values: torch.Tensor) -> torch.Tensor:
-        coarse, details = haar.pyramid(values.view(1, 3, 8, 8), 3)
-        return torch.cat([part.flatten() for part in (coarse, *details)])
+        pictures, details = haar.pyramid(values.view(1, 3, 8, 8), 3)
+        return torch.cat([part.flatten() for part in (pictures[0], *details)])
 
     jacobian = torch.autograd.functional.jacobian(flat, torch.randn(192, dtype=torch.float64))
     torch.testing.assert_close(jacobian @ jacobian.T, torch.eye(192, dtype=torch.float64))
 
 
 def test_a_flat_picture_has_no_details() -> None:
-    coarse, details = haar.pyramid(torch.ones(1, 3, 8, 8), 3)
-    torch.testing.assert_close(coarse, torch.full((1, 3, 1, 1), 8.0))
+    pictures, details = haar.pyramid(torch.ones(1, 3, 8, 8), 3)
+    for picture, level in zip(pictures, (2.0, 4.0, 8.0)[::-1], strict=True):
+        torch.testing.assert_close(picture, torch.full_like(picture, level))
     assert all(float(detail.abs().max()) == 0 for detail in details)

@@ -31,7 +31,8 @@ def noise(parts: Mixture, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def decode(parts: Mixture, eps: Tensor, selector: Tensor, temperature: float = 1.0) -> Tensor:
-    return mixture.decode(parts, eps, selector, torch.tensor([temperature]), SIGMA)
+    heat = torch.tensor([temperature])
+    return mixture.decode(parts.log_weights, parts.component, eps, selector, heat, SIGMA)
 
 
 def test_the_density_integrates_to_one() -> None:

@@ -87,7 +87,7 @@ def test_observe_replaces_the_newest_frame_exactly() -> None:
     noise = torch.zeros(1, model.noise_size)
     results = [model.step(s, action, noise, torch.ones(1)) for s in (direct, detour)]
     assert torch.equal(results[0][0], results[1][0])
-    assert torch.equal(results[0][4].memory, results[1][4].memory)
+    assert torch.equal(results[0][4].keys, results[1][4].keys)
 
 
 def test_gradients_reach_every_parameter() -> None:

@@ -124,7 +124,8 @@ def test_ctrl_c_keeps_all_updates(data: Path, tmp_path: Path) -> None:
 
 
 def test_training_learns(data: Path, tmp_path: Path) -> None:
-    train(settings(data, tmp_path / "run", steps=40, log_every=10, learning_rate=2e-2))
+    plain = {"settle": 0.0, "doubtful": 0.0}
+    train(settings(data, tmp_path / "run", steps=40, log_every=10, learning_rate=2e-2, **plain))
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").open()]
     losses = [line["base_nll_excess_nats"] for line in lines]
     assert losses[-1] < 0.7 * losses[0]

@@ -3,6 +3,8 @@ import torch
 from tiny_world import ACTIONS, CONFIG, SIZE, WINDOW, tiny_model
 from torch import Tensor
 
+from worldflow.trunk import Memory
+
 LENGTH = 2 * WINDOW + 1  # longer than the window, so that the oldest frames drop out of it
 
 
@@ -56,7 +58,7 @@ def test_streamed_equals_parallel() -> None:
     expected = features_by_step(frames, actions)
     trunk = tiny_model().trunk
     past, done = trunk.pad_history(frames, actions)
-    memory = torch.zeros(2, *trunk.memory_shape)
+    memory = Memory(*torch.zeros(2, 2, *trunk.memory_shape))
     with torch.no_grad():
         for t in range(LENGTH):
             window = slice(t, t + CONFIG.history)

@@ -119,6 +119,14 @@ VERBS = {
         what="episode",
         example="recordings/breakout-0001.episode",
     ),
+    "export": Verb(
+        help="make one .onnx of a world, which plays without PyTorch",
+        module="worldflow.export",
+        config="ExportConfig",
+        function="export",
+        what="world",
+        example="breakout out=breakout.onnx",
+    ),
     "bench": Verb(
         help="measure the speed of a world",
         module="worldflow.bench",

@@ -67,11 +67,13 @@ class MixtureHead(nn.Module):
     narrow ones likeliest: heavy-tailed and safe from the first step.
     """
 
+    ladder: Tensor
+
     def __init__(
         self, channels: int, size: int, components: int, sigma: float, reach: float
     ) -> None:
         super().__init__()
-        self.components, self.size = components, size
+        self.components, self.size, self.sigma = components, size, sigma
         self.floor = math.log(SCALE_FLOOR * sigma)
         ladder = torch.linspace(math.log(sigma), math.log(reach), components)
         self.register_buffer("ladder", ladder, persistent=False)
@@ -83,18 +85,40 @@ class MixtureHead(nn.Module):
 
     def forward(self, hidden: Tensor, centre: Tensor) -> Mixture:
         """`hidden` `(N, C, h, w)`, `centre` `(N, d, h, w)`."""
+        log_weights, places = self._raw(hidden)
+        shift, spread = places.unbind(1)
+        reach = torch.exp(self.ladder)[None, :, None, None, None]
+        return Mixture(log_weights, *self._placed(shift, spread, reach, centre[:, None]))
+
+    def decode(
+        self, hidden: Tensor, centre: Tensor, eps: Tensor, selector: Tensor, temperature: Tensor
+    ) -> Tensor:
+        """`mixture.decode` of what `forward` gives, but only the chosen components are made."""
+        log_weights, places = self._raw(hidden)
+
+        def component(index: Tensor) -> tuple[Tensor, Tensor]:
+            where = index.view(-1, 1, 1, 1, *index.shape[1:]).expand(-1, 2, -1, self.size, -1, -1)
+            shift, spread = places.gather(2, where).flatten(1, 3).chunk(2, dim=1)
+            reach = F.embedding(index, torch.exp(self.ladder)[:, None]).movedim(-1, 1)
+            return self._placed(shift, spread, reach, centre)
+
+        return mixture.decode(log_weights, component, eps, selector, temperature, self.sigma)
+
+    def _raw(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-weights `(N, K, h, w)`; shifts and spreads `(N, 2, K, d, h, w)`."""
         # Channels last would put the sites' densities in the slowest of orders.
         raw = full_precision(self.out(hidden)).contiguous()
-        n, _, h, w = raw.shape
         k, d = self.components, self.size
-        logits, shift, spread = raw.split((k, k * d, k * d), dim=1)
+        logits, places = raw.split((k, 2 * k * d), dim=1)
+        return mixture.floored_log_weights(logits), places.unflatten(1, (2, k, d))
+
+    def _placed(
+        self, shift: Tensor, spread: Tensor, reach: Tensor, centre: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Means and log-scales, from the layer's own numbers."""
         # A component moves in units of its own rung, so that one step of the optimiser
         # means as much to the far ones as to the near.
-        ladder: Tensor = self.ladder  # type: ignore[assignment]
-        reach = torch.exp(ladder)[None, :, None, None, None]
-        mean = centre[:, None] + shift.view(n, k, d, h, w) * reach
-        log_scale = self.floor + F.softplus(spread.view(n, k, d, h, w))
-        return Mixture(mixture.floored_log_weights(logits), mean, log_scale)
+        return centre + shift * reach, self.floor + F.softplus(spread)
 
 
 def regression(gains: Tensor, apart: Tensor) -> Tensor:
@@ -117,8 +141,11 @@ class CoarseStep(nn.Module):
     """
 
     GROUPS = ((0, 0), (1, 1), (0, 1), (1, 0))  # offsets of a 2x2 interleaving
+    masks: Tensor  # (G, 5, h, w): three of zeros, then 1 at cells drawn before, and to be drawn
 
-    def __init__(self, features: int, hidden: int, components: int, sigma: float) -> None:
+    def __init__(
+        self, features: int, hidden: int, components: int, sigma: float, grid: int
+    ) -> None:
         super().__init__()
         self.sigma = sigma
         self.from_features = nn.Conv2d(features + 3, hidden, 1)
@@ -127,23 +154,29 @@ class CoarseStep(nn.Module):
         self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.gains = zeroed(nn.Conv2d(hidden, 3 * 27, 1))
         self.head = MixtureHead(hidden, 3, components, sigma, reach=2.0**LEVELS)
+        masks = torch.zeros(len(self.GROUPS), 5, grid, grid)
+        for index, (y, x) in enumerate(self.GROUPS):
+            masks[index + 1 :, 3, y::2, x::2] = 1
+            masks[index, 4, y::2, x::2] = 1
+        self.register_buffer("masks", masks, persistent=False)
 
     def _group(self, index: int, drawn: Tensor, context: Tensor, centre: Tensor) -> Mixture:
         """The mixtures of group `index`, given `drawn` (only the groups before it count)."""
-        n, _, height, width = drawn.shape
-        # 0/1 masks of the cells drawn before and of the cells to draw now
-        masks = drawn.new_zeros(1, 2, height, width)
-        for y, x in self.GROUPS[:index]:
-            masks[:, 0, y::2, x::2] = 1
-        masks[:, 1, self.GROUPS[index][0] :: 2, self.GROUPS[index][1] :: 2] = 1
-        apart = (drawn - centre) * masks[:, :1]
-        seen = torch.cat((torch.asinh(apart / self.sigma), masks.expand(n, -1, -1, -1)), dim=1)
-        h = F.silu(context + self.from_drawn(seen))
-        h = F.silu(self.conv2(F.silu(self.conv1(h))))
-        around = F.unfold(apart, 3, padding=1).view(n, 27, height, width)
-        centre = centre + regression(self.gains(h), around)
+        h, centre = self._conditioned(index, drawn, context, centre)
         mixtures: Mixture = self.head(self.cells(h, index), self.cells(centre, index))
         return mixtures
+
+    def _conditioned(
+        self, index: int, drawn: Tensor, context: Tensor, centre: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the head needs for group `index`, on the grid of all cells."""
+        masks = self.masks[index : index + 1]
+        apart = (drawn - centre) * masks[:, 3:4]
+        seen = F.pad(torch.asinh(apart / self.sigma), (0, 0, 0, 0, 0, 2)) + masks
+        h = F.silu(context + self.from_drawn(seen))
+        h = F.silu(self.conv2(F.silu(self.conv1(h))))
+        around = F.unfold(apart, 3, padding=1).unflatten(2, apart.shape[2:])
+        return h, centre + regression(self.gains(h), around)
 
     def cells(self, values: Tensor, index: int) -> Tensor:
         """Group `index` of a grid `(..., h, w)` -> `(..., h/2, w/2)`."""
@@ -166,17 +199,13 @@ class CoarseStep(nn.Module):
         self, eps: Tensor, selector: Tensor, features: Tensor, centre: Tensor, temperature: Tensor
     ) -> Tensor:
         context = self._context(features, centre)
-        drawn = torch.zeros_like(centre)
-        for index, (y, x) in enumerate(self.GROUPS):
-            value = mixture.decode(
-                self._group(index, drawn, context, centre),
-                self.cells(eps, index),
-                self.cells(selector, index),
-                temperature,
-                self.sigma,
-            )
-            drawn = drawn.clone()
-            drawn[:, :, y::2, x::2] = value
+        drawn = centre  # of which nothing is seen or kept
+        for index in range(len(self.GROUPS)):
+            # All cells are drawn and those of the group kept: exported, that is far cheaper
+            # than to take cells out and to put them back.
+            h, moved = self._conditioned(index, drawn, context, centre)
+            value = self.head.decode(h, moved, eps, selector, temperature)
+            drawn = torch.where(self.masks[index, 4] > 0, value, drawn)
         return drawn
 
     def encode(
@@ -208,12 +237,20 @@ class DetailStep(nn.Module):
         self, features: Tensor, coarser: Tensor, coarser_mean: Tensor, detail_mean: Tensor
     ) -> Mixture:
         """All on the grid of the coarser picture; `coarser` `(N, 3, h, w)` is drawn already."""
+        mixtures: Mixture = self.head(
+            *self.conditioned(features, coarser, coarser_mean, detail_mean)
+        )
+        return mixtures
+
+    def conditioned(
+        self, features: Tensor, coarser: Tensor, coarser_mean: Tensor, detail_mean: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the head needs."""
         apart = coarser - coarser_mean
         surprise = torch.asinh(apart / self.sigma)
         h = torch.cat((features, surprise, coarser_mean, detail_mean), dim=1)
         h = F.silu(self.conv2(F.silu(self.conv1(h))))
-        mixtures: Mixture = self.head(h, detail_mean + regression(self.gains(h), apart))
-        return mixtures
+        return h, detail_mean + regression(self.gains(h), apart)
 
 
 class MultiscaleFlow(nn.Module):
@@ -234,8 +271,7 @@ class MultiscaleFlow(nn.Module):
     ) -> None:
         super().__init__()
         fine, middle, coarse = features
-        self.sigma = sigma
-        self.coarse = CoarseStep(coarse, 2 * hidden, components, sigma)
+        self.coarse = CoarseStep(coarse, 2 * hidden, components, sigma, size // 2**LEVELS)
         self.details = nn.ModuleList(
             DetailStep(channels, hidden, components, sigma, reach=2.0**level)
             for channels, level in ((coarse, 3), (middle, 2), (fine, 1))
@@ -250,38 +286,33 @@ class MultiscaleFlow(nn.Module):
         return torch.stack(sites).sum(dim=0)
 
     def site_log_probs(self, y: Tensor, given: Conditions) -> list[Tensor]:
-        picture, details = haar.pyramid(y, LEVELS)
-        picture_mean, detail_means = haar.pyramid(given.mean.detach(), LEVELS)
-        sites = [self.coarse.log_prob(picture, given.features.coarse, picture_mean)]
+        pictures, details = haar.pyramid(y, LEVELS)
+        means, detail_means = haar.pyramid(given.mean.detach(), LEVELS)
+        sites = [self.coarse.log_prob(pictures[0], given.features.coarse, means[0])]
         for i, step in enumerate(self.details):
-            parts = step(given.features[2 - i], picture, picture_mean, detail_means[i])
+            parts = step(given.features[2 - i], pictures[i], means[i], detail_means[i])
             sites.append(mixture.log_prob(parts, details[i]))
-            picture = haar.synthesise(picture, details[i])
-            picture_mean = haar.synthesise(picture_mean, detail_means[i])
         return sites
 
     def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
-        (coarse_eps, *detail_eps), (coarse_pick, *detail_picks) = self.split_noise(noise)
-        picture_mean, detail_means = haar.pyramid(given.mean, LEVELS)
-        picture = self.coarse.decode(
-            coarse_eps, coarse_pick, given.features.coarse, picture_mean, temperature
-        )
+        eps, picks = self.split_noise(noise)
+        means, detail_means = haar.pyramid(given.mean, LEVELS)
+        picture = self.coarse.decode(eps[0], picks[0], given.features.coarse, means[0], temperature)
         for i, step in enumerate(self.details):
-            parts = step(given.features[2 - i], picture, picture_mean, detail_means[i])
-            detail = mixture.decode(parts, detail_eps[i], detail_picks[i], temperature, self.sigma)
+            assert isinstance(step, DetailStep)
+            h, moved = step.conditioned(given.features[2 - i], picture, means[i], detail_means[i])
+            detail = step.head.decode(h, moved, eps[i + 1], picks[i + 1], temperature)
             picture = haar.synthesise(picture, detail)
-            picture_mean = haar.synthesise(picture_mean, detail_means[i])
         return picture
 
     def encode(self, y: Tensor, given: Conditions, generator: torch.Generator | None) -> Tensor:
-        picture, details = haar.pyramid(y, LEVELS)
-        picture_mean, detail_means = haar.pyramid(given.mean, LEVELS)
-        parts = [self.coarse.encode(picture, given.features.coarse, picture_mean, generator)]
+        (picture, *_), details = haar.pyramid(y, LEVELS)
+        means, detail_means = haar.pyramid(given.mean, LEVELS)
+        parts = [self.coarse.encode(picture, given.features.coarse, means[0], generator)]
         for i, step in enumerate(self.details):
-            sites = step(given.features[2 - i], picture, picture_mean, detail_means[i])
+            sites = step(given.features[2 - i], picture, means[i], detail_means[i])
             parts.append(mixture.encode(sites, details[i], generator))
-            picture = haar.synthesise(picture, details[i])
-            picture_mean = haar.synthesise(picture_mean, detail_means[i])
+            picture = haar.synthesise(picture, details[i])  # to the bit what decode will see
         eps = [eps.flatten(1) for eps, _ in parts]
         return torch.cat(eps + [selector.flatten(1) for _, selector in parts], dim=1)
 

@@ -5,35 +5,44 @@ Each 2x2 cell of a picture becomes one coarse value and three details by an orth
 scale s (Wavelet Flow, arXiv 2010.13821, section 3.1).
 """
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+
+class Pyramid(NamedTuple):
+    """A picture at all its scales, coarse to fine."""
+
+    pictures: list[Tensor]  # each (N, C, h, w), without the picture itself
+    details: list[Tensor]  # each (N, 3C, h, w): with pictures[i], the next finer picture
 
 
 def analyse(picture: Tensor) -> tuple[Tensor, Tensor]:
     """`(N, C, H, W)` -> coarse `(N, C, H/2, W/2)` and detail `(N, 3C, H/2, W/2)`."""
-    a, b = picture[..., 0::2, 0::2], picture[..., 0::2, 1::2]
-    c, d = picture[..., 1::2, 0::2], picture[..., 1::2, 1::2]
-    coarse = (a + b + c + d) / 2
-    detail = torch.cat(((a - b + c - d) / 2, (a + b - c - d) / 2, (a - b - c + d) / 2), dim=1)
-    return coarse, detail
+    halved = picture / 2
+    above, below = halved[..., 0::2, :], halved[..., 1::2, :]
+    level, drop = above + below, above - below
+    (left, right), (fall, rise) = ((part[..., 0::2], part[..., 1::2]) for part in (level, drop))
+    return left + right, torch.cat((left - right, fall + rise, fall - rise), dim=1)
 
 
 def synthesise(coarse: Tensor, detail: Tensor) -> Tensor:
     """The inverse of `analyse`."""
-    horizontal, vertical, diagonal = detail.chunk(3, dim=1)
-    a = coarse + horizontal + vertical + diagonal
-    b = coarse - horizontal + vertical - diagonal
-    c = coarse + horizontal - vertical - diagonal
-    d = coarse - horizontal - vertical + diagonal
-    n, channels, height, width = coarse.shape
-    cells = torch.stack((a, b, c, d), dim=-1).view(n, channels, height, width, 2, 2) / 2
-    return cells.permute(0, 1, 2, 4, 3, 5).reshape(n, channels, 2 * height, 2 * width)
+    horizontal, vertical, diagonal = (detail / 2).chunk(3, dim=1)
+    above, below = coarse / 2 + vertical, coarse / 2 - vertical
+    left, right = horizontal + diagonal, horizontal - diagonal
+    cells = torch.stack((above + left, above - left, below + right, below - right), dim=2)
+    return F.pixel_shuffle(cells.flatten(1, 2), 2)
 
 
-def pyramid(picture: Tensor, levels: int) -> tuple[Tensor, list[Tensor]]:
-    """The coarsest picture and the details, coarse to fine."""
+def pyramid(picture: Tensor, levels: int) -> Pyramid:
+    """All coarser pictures and all details."""
+    pictures: list[Tensor] = []
     details: list[Tensor] = []
     for _ in range(levels):
         picture, detail = analyse(picture)
+        pictures.insert(0, picture)
         details.insert(0, detail)
-    return picture, details
+    return Pyramid(pictures, details)

@@ -1,10 +1,11 @@
-"""`worldflow info WORLD` and `worldflow list`: what a world file tells of itself."""
+"""`worldflow info WORLD` and `worldflow list`: what a world file or an export tells of itself."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worldflow.card import WorldCard
 from worldflow.errors import InputError
 
 
@@ -12,7 +13,7 @@ from worldflow.errors import InputError
 class InfoConfig:
     """The keys of `worldflow info`."""
 
-    world: str  # a shipped name, a run folder or a .safetensors file
+    world: str  # a shipped name, a run folder, a .safetensors or an .onnx file
     out: Path | None = None  # also a JSON file
 
 
@@ -29,7 +30,8 @@ def info(config: InfoConfig) -> None:
     Raises:
         InputError: no such world, not a world, or `out` already there.
     """
-    facts = world_facts(config.world)
+    path = Path(config.world)
+    facts = export_facts(path) if path.suffix == ".onnx" else world_facts(config.world)
     if config.out is not None:
         write_new_json(config.out, facts)
     print(as_table(facts))
@@ -41,25 +43,47 @@ def world_facts(what: str) -> dict[str, Any]:
 
     path = resolve_world(what)
     world = World.load(path)
-    card = world.card
-    starts, context, height, width = world.start_frames.shape[:4]
+    return {
+        **_facts(world.card, path, world.hash, world.start_frames.shape),
+        "parameters": sum(parameter.numel() for parameter in world.model.parameters()),
+        "training": world.card.training,
+        "metrics": world.card.metrics,
+    }
+
+
+def export_facts(path: Path) -> dict[str, Any]:
+    """The same of an `.onnx` that `worldflow export` has made; needs no PyTorch."""
+    from worldflow.onnx_file import open_file
+
+    file = open_file(path)
+    about = file.about
+    return {
+        **_facts(about.card, path, about.world_hash, file.start_frames.shape),
+        "format": "ONNX, one streamed step",
+        "dtype": about.dtype,
+        "parameters": about.parameters,
+        "gflop_per_frame": about.gflop_per_frame,
+        "training": about.card.training,
+        "metrics": about.card.metrics,
+    }
+
+
+def _facts(card: WorldCard, path: Path, world_hash: str, starts: tuple[int, ...]) -> dict[str, Any]:
+    """What both kinds of files have; `starts` is the shape of the start frames."""
     return {
         "name": card.name,
         "file": str(path),
         "bytes": path.stat().st_size,
-        "hash": world.hash,
+        "hash": world_hash,
         "game": card.game,
         "settings": card.settings,
-        "frame_size": [height, width],
+        "frame_size": list(starts[2:4]),
         "frame_rate": card.frame_rate,
         "max_episode_steps": card.max_episode_steps,
         "actions": list(card.action_names),
         "keys": {keys or "none": card.action_names[a] for keys, a in card.key_map.items()},
-        "starts": starts,
-        "frames_per_start": context,
-        "parameters": sum(parameter.numel() for parameter in world.model.parameters()),
-        "training": card.training,
-        "metrics": card.metrics,
+        "starts": starts[0],
+        "frames_per_start": starts[1],
     }
 
 

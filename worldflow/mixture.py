@@ -8,6 +8,7 @@ CDFs make it a triangular monotone map (Flow++, arXiv 1902.00275, section 3.1); 
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,14 @@ class Mixture(NamedTuple):
     log_weights: Tensor  # (N, K, h, w), normalised, each >= log(WEIGHT_FLOOR)
     mean: Tensor  # (N, K, d, h, w)
     log_scale: Tensor  # (N, K, d, h, w)
+
+    def component(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale `(N, d, h, w)` of the components `index` `(N, h, w)`."""
+        return _component(self.mean, index), _component(self.log_scale, index)
+
+
+Component = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From component indices `(N, h, w)` to mean and log-scale `(N, d, h, w)`."""
 
 
 def floored_log_weights(logits: Tensor) -> Tensor:
@@ -48,19 +57,25 @@ def log_prob(mixture: Mixture, value: Tensor) -> Tensor:
 
 
 def decode(
-    mixture: Mixture, eps: Tensor, selector: Tensor, temperature: Tensor, noise_floor: float
+    log_weights: Tensor,
+    component: Component,
+    eps: Tensor,
+    selector: Tensor,
+    temperature: Tensor,
+    noise_floor: float,
 ) -> Tensor:
     """Noise -> value: `eps` `(N, d, h, w)`, `selector` `(N, h, w)` -> `(N, d, h, w)`.
 
+    The component is chosen first, so that `component` need not work the others out.
     `temperature` `(N,)` divides the logits and multiplies the noise within a component,
     which never falls below `noise_floor` (the noise that a denoiser expects) unless the
     component itself is narrower.
     """
-    heat = temperature[:, None, None, None].clamp(min=1e-3)
-    weights = torch.softmax(mixture.log_weights / heat, dim=1)
+    heat = temperature.clamp(min=1e-3).view(-1, 1, 1, 1)
+    weights = torch.softmax(log_weights / heat, dim=1)
     below = torch.cumsum(weights, dim=1)[:, :-1]
     index = (below <= standard_normal_cdf(selector)[:, None]).sum(dim=1)  # (N, h, w)
-    mean, log_scale = _component(mixture.mean, index), _component(mixture.log_scale, index)
+    mean, log_scale = component(index)
     scale = torch.exp(log_scale)
     return mean + eps * torch.maximum(scale * heat, scale.clamp(max=noise_floor))
 
@@ -94,5 +109,5 @@ def standard_normal_cdf(z: Tensor) -> Tensor:
 
 def _component(values: Tensor, index: Tensor) -> Tensor:
     """`(N, K, d, h, w)` at `index` `(N, h, w)` -> `(N, d, h, w)`."""
-    n, _, d, h, w = values.shape
-    return values.gather(1, index[:, None, None].expand(n, 1, d, h, w))[:, 0]
+    d = values.shape[2]
+    return values.gather(1, index[:, None, None].expand(-1, -1, d, -1, -1))[:, 0]

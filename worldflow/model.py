@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worldflow.flow import Conditions, GaussianBase, MultiscaleFlow, gaussian_log_prob
 from worldflow.mixture import standard_normal_cdf
-from worldflow.trunk import CausalTrunk, full_precision, zeroed
+from worldflow.trunk import CausalTrunk, Memory, full_precision, zeroed
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class StreamState(NamedTuple):
 
     frames: Tensor  # (N, L, H, W, 3) uint8, newest last
     actions: Tensor  # (N, L-1) int64, the actions taken before the newest frame
-    memory: Tensor  # (N, W-1, 2, C, cells) float32, the temporal attention's
+    keys: Tensor  # (N, heads, cells, W-1, C/heads) float32, the temporal attention's memory
+    values: Tensor  # the same
     steps: Tensor  # (N,) int64, steps seen
 
 
@@ -114,7 +115,8 @@ class WorldModel(nn.Module):
         return StreamState(
             frames=frame[:, None].repeat(1, length, 1, 1, 1),
             actions=torch.full((n, length - 1), self.action_count, device=frame.device),
-            memory=torch.zeros((n, *self.trunk.memory_shape), device=frame.device),
+            keys=torch.zeros((n, *self.trunk.memory_shape), device=frame.device),
+            values=torch.zeros((n, *self.trunk.memory_shape), device=frame.device),
             steps=torch.zeros(n, dtype=torch.int64, device=frame.device),
         )
 
@@ -125,10 +127,11 @@ class WorldModel(nn.Module):
         """
         actions = torch.cat((state.actions, action[:, None]), dim=1)
         frames = to_signed(state.frames)
-        features, memory = self.trunk.streamed(frames, actions, state.memory, state.steps)
+        memory = Memory(state.keys, state.values)
+        features, memory = self.trunk.streamed(frames, actions, memory, state.steps)
         shifted = torch.cat((state.frames[:, 1:], state.frames[:, -1:]), dim=1)
         given: Conditions = self.base(features, frames[:, -1])
-        return given, StreamState(shifted, actions[:, 1:], memory, state.steps + 1)
+        return given, StreamState(shifted, actions[:, 1:], *memory, state.steps + 1)
 
     def observe(self, state: StreamState, frame: Tensor) -> StreamState:
         """`state` with `frame` `(N, H, W, 3)` uint8 as its newest."""

@@ -46,7 +46,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.film(condition).unflatten(1, (-1, 1, 1)).chunk(2, dim=1)
         h = F.silu(torch.addcmul(shift, self.norm(x), 1 + scale))
         return x + self.conv2(F.silu(self.conv1(h)))  # type: ignore[no-any-return]
 
@@ -69,11 +69,17 @@ class SpatialAttention(nn.Module):
         return x + self.out(mixed.transpose(-1, -2).reshape(n, channels, height, width))  # type: ignore[no-any-return]
 
 
+class Memory(NamedTuple):
+    """What the temporal attention keeps of the window - 1 frames before this one, newest last."""
+
+    keys: Tensor  # (N, heads, cells, window - 1, C/heads)
+    values: Tensor  # the same
+
+
 class TemporalAttention(nn.Module):
     """Each cell looks at its own past, over a window of `window` frames; identity at first.
 
-    The memory holds the keys and values of the window - 1 frames before this one, newest
-    last: `(N, window - 1, 2, C, cells)`. `count` `(N,)` says how many of them are real.
+    Streamed, it has that past in a `Memory`; `count` `(N,)` says how many of its frames are real.
     """
 
     def __init__(self, channels: int, heads: int, window: int) -> None:
@@ -103,20 +109,21 @@ class TemporalAttention(nn.Module):
         bias = self.age_bias[:, age.clamp(0, self.window - 1)]
         return bias.masked_fill((age < 0) | (age >= self.window), float("-inf")).to(dtype)
 
-    def streamed(self, x: Tensor, memory: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    def streamed(self, x: Tensor, memory: Memory, count: Tensor) -> tuple[Tensor, Memory]:
         """One frame: `x` `(N, C, h, w)` -> the same and the next memory."""
         n, channels, height, width = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(n, 3, channels, height * width).unbind(1)
-        seen = torch.cat((memory, torch.stack((k, v), dim=1)[:, None]), dim=1)
-        past = seen.reshape(n, self.window, 2, self.heads, channels // self.heads, -1)
-        q = q.reshape(n, 1, self.heads, channels // self.heads, -1)
-        scores = (q * past[:, :, 0]).sum(dim=3) * (channels // self.heads) ** -0.5
+        depth = channels // self.heads
+        qkv = full_precision(self.qkv(self.norm(x)))  # as the memory is
+        qkv = qkv.reshape(n, 3 * self.heads, depth, height * width)
+        q, k, v = qkv.transpose(2, 3).unsqueeze(3).chunk(3, dim=1)  # (N, heads, cells, 1, depth)
+        keys = torch.cat((memory.keys, k), dim=3)
+        values = torch.cat((memory.values, v), dim=3)
+        scores = q @ keys.transpose(3, 4) * depth**-0.5 + self.age_bias.flip(1)[:, None, None]
         age = torch.arange(self.window - 1, -1, -1, device=x.device)
-        scores = scores + self.age_bias.t().flip(0)[None, :, :, None]
-        unseen = (age[None] > count[:, None])[:, :, None, None]
-        weights = torch.softmax(scores.masked_fill(unseen, float("-inf")), dim=1)
-        mixed = (weights[:, :, :, None] * past[:, :, 1]).sum(dim=1)
-        return x + self.out(mixed.reshape(n, channels, height, width)), seen[:, 1:]
+        unseen = (age > count[:, None]).view(-1, 1, 1, 1, self.window)
+        weights = torch.softmax(scores.masked_fill(unseen, float("-inf")), dim=4)
+        mixed = (weights @ values).transpose(2, 4).reshape(n, channels, height, width)
+        return x + self.out(mixed), Memory(keys[:, :, :, 1:], values[:, :, :, 1:])
 
 
 class CausalTrunk(nn.Module):
@@ -137,7 +144,7 @@ class CausalTrunk(nn.Module):
         fine, middle, coarse = channels
         condition = 2 * coarse
         self.history, self.action_count = history, action_count
-        self.memory_shape = (window - 1, 2, coarse, (size // 8) ** 2)
+        self.memory_shape = (heads, (size // 8) ** 2, window - 1, coarse // heads)
         # One table for all slots of the past; index A in a slot means "no action yet".
         self.actions = nn.Embedding(history * (action_count + 1), 32)
         self.condition = nn.Sequential(
@@ -188,12 +195,12 @@ class CausalTrunk(nn.Module):
         return torch.cat((before, frames), dim=1), torch.cat((none, actions), dim=1)
 
     def streamed(
-        self, frames: Tensor, actions: Tensor, memory: Tensor, count: Tensor
-    ) -> tuple[Features, Tensor]:
+        self, frames: Tensor, actions: Tensor, memory: Memory, count: Tensor
+    ) -> tuple[Features, Memory]:
         """One step: `frames` `(N, history, 3, H, W)`, `actions` `(N, history)`, newest last.
 
-        `memory` `(N, *memory_shape)` and `count` `(N,)` are `TemporalAttention`'s; the next
-        memory is returned.
+        `memory`, twice `(N, *memory_shape)`, and `count` `(N,)` are `TemporalAttention`'s; the
+        next memory is returned.
         """
         inner = self._down(frames.flatten(1, 2), actions)
         bottom, memory = self.look_back.streamed(inner.bottom, memory, count)
