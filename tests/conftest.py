@@ -1,4 +1,4 @@
-"""No window, no sound, no cache and one thread, whatever the machine; set before anything is imported."""
+"""No window, no sound, no cache, one thread; set before anything is imported."""
 
 import os
 import tempfile
