@@ -70,8 +70,12 @@ def draw_hud(
     view: View,
     pace: Pace,
     action_names: Sequence[str],
-) -> None:
-    """Fill `area` with badges, two rows of figures and the surprise graph."""
+) -> pygame.Rect:
+    """Fill `area` with badges, two rows of figures and the surprise graph.
+
+    Returns:
+        What is left to the right of the badges.
+    """
     pygame.draw.rect(screen, PANEL, area)
     font = font_for(area.width)
     line, pad = font.get_linesize(), font.get_linesize() // 2
@@ -85,6 +89,7 @@ def draw_hud(
     graph = pygame.Rect(area.left + pad, area.top + int(3.7 * line), area.width - 2 * pad, 0)
     graph.height = area.bottom - pad - graph.top
     draw_graph(screen, font, graph, view.surprise)
+    return pygame.Rect(left, top, max(0, area.right - pad - left), line + 2)
 
 
 def badges(view: View, pace: Pace) -> list[tuple[str, tuple[int, int, int]]]:

@@ -30,14 +30,19 @@ from worldflow.demos.hud import (
 from worldflow.demos.keys import Keypad
 from worldflow.demos.pad import Pad
 from worldflow.demos.picture import Picture
+from worldflow.demos.screen import Screen
+from worldflow.demos.slider import Slider
 from worldflow.demos.view import Game
 
 DISPLAY_RATE = 60  # pictures a second
 NOTICE_SECONDS = 3.0
 REPEAT_MS = 350, 90  # before a held command key repeats, and between repeats
 BLIND_DRIVERS = ("dummy", "offscreen")
-SCREEN_SHARE = 0.85  # of the screen's height and width that a new window may take
 CONDUCTED = ("pause", "single_step", "restart", "faster", "slower")
+# What a held key does again and again; anything else (record, pause) is done once a press.
+REPEATED = frozenset(
+    ("single_step", "faster", "slower", "hotter", "colder", "step_back", "back", "far_back")
+)
 MAX_SEED_DIGITS = 18
 
 
@@ -85,9 +90,11 @@ class Window:
         self._conductor = Conductor(
             game, self._keypad, frame_rate=config.frame_rate, steps=config.steps
         )
-        self._picture = Picture()
-        self._height, self._width = self._conductor.view.frame.shape[:2]
+        self._picture, self._slider = Picture(), Slider()
+        height, width = self._conductor.view.frame.shape[:2]
+        self._screen = Screen((height, width), config.scale)
         self._quit, self._show_hud, self._show_help = False, True, False
+        self._down: set[str] = set()  # keys
         self._typed: str | None = None  # a seed that is being typed
         self._notice_until = 0.0
         self._notice_number = 0
@@ -104,9 +111,7 @@ class Window:
         pygame.joystick.init()
         try:
             pygame.display.set_caption(f"{self._game.title} (F1: keys)")
-            pygame.display.set_mode(self._first_size(), pygame.RESIZABLE)
-            if self._config.fullscreen:
-                pygame.display.toggle_fullscreen()
+            self._screen.open(fullscreen=self._config.fullscreen)
             pygame.key.set_repeat(*REPEAT_MS)
             self._draw()
             self._conductor.start()
@@ -131,35 +136,34 @@ class Window:
             self._draw()
             due = max(due + 1 / DISPLAY_RATE, time.perf_counter())
 
-    def _first_size(self) -> tuple[int, int]:
-        desktop = pygame.display.get_desktop_sizes()[0]
-        room = min(desktop[0] / self._width, desktop[1] / self._height) * SCREEN_SHARE
-        scale = max(1, min(self._config.scale, int(room)))
-        width = self._width * scale
-        return width, self._height * scale + hud_height(width)
-
     def _handle(self, event: pygame.event.Event) -> None:
         """Take in one event."""
         if event.type == pygame.QUIT:
             self._quit = True
         elif event.type == pygame.WINDOWFOCUSLOST:
             self._keypad.release_all()  # their release will be told to another window
+            self._down.clear()
         elif event.type == pygame.KEYUP:
             self._keypad.release(pygame.key.name(event.key))
+            self._down.discard(pygame.key.name(event.key))
         elif event.type == pygame.KEYDOWN:
             self._key_down(pygame.key.name(event.key), getattr(event, "unicode", ""))
+        elif (temperature := self._slider.handle(event)) is not None:
+            self._conductor.order(f"temperature:{temperature}")
         else:
             for meaning, down in self._pad.handle(event):
                 self._pad_changed(meaning, down)
 
     def _key_down(self, name: str, typed: str) -> None:
+        repeated = name in self._down
+        self._down.add(name)
         if self._typed is not None:
             self._type(name, typed)
             return
         if self._keypad.press(name):
             return
         command = self._bindings.command_of(name, typed)
-        if command:
+        if command and (command in REPEATED or not repeated):
             self._command(command)
 
     def _pad_changed(self, meaning: str, down: bool) -> None:
@@ -180,7 +184,7 @@ class Window:
             case "help":
                 self._show_help = not self._show_help
             case "fullscreen":
-                pygame.display.toggle_fullscreen()
+                self._screen.ask_fullscreen()
             case "seed":
                 self._typed = ""
             case _ if command in CONDUCTED or command in self._game.commands:
@@ -211,7 +215,9 @@ class Window:
         self._picture.draw(screen, area, view)
         if self._show_hud:
             hud = pygame.Rect(0, room, width, height - room)
-            draw_hud(screen, hud, view, pace, self._game.action_names)
+            free = draw_hud(screen, hud, view, pace, self._game.action_names)
+            if view.temperature is not None and "temperature" in self._game.commands:
+                self._slider.draw(screen, free, view.temperature)
         elif view.recording is not None:
             pygame.draw.circle(screen, RED, (width - 16, 16), 7)
         if self._show_help:

@@ -28,7 +28,7 @@ COMMANDS = (
 class WorldGame:
     """A `worldflow.demos.view.Game` around a session."""
 
-    commands = frozenset(COMMANDS)
+    commands = frozenset((*COMMANDS, "temperature"))  # the last with its value: "temperature:0.85"
 
     def __init__(self, session: Session) -> None:
         card = session.playable.card
@@ -69,6 +69,7 @@ class WorldGame:
         """Do it, and say what was done."""
         session = self.session
         session.appraise()
+        name, _, value = name.partition(":")
         match name:
             case "source":
                 return self._switch("dream" if session.source == "real" else "real")
@@ -78,6 +79,9 @@ class WorldGame:
                 return self._change_player(name)
             case "hotter" | "colder":
                 return self._change_temperature(name)
+            case "temperature":
+                session.temperature = float(value)
+                return f"temperature {session.temperature:g}"
             case "record":
                 return self._record()
             case "same_luck":

@@ -1,5 +1,6 @@
 """The window under SDL's dummy driver: keys go in as events, drawn pictures come out."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import gymnasium
@@ -7,11 +8,13 @@ import numpy as np
 import pygame
 import pytest
 
+from worldflow.demos import screen as screen_module
 from worldflow.demos import window as window_module
 from worldflow.demos.conductor import Pace
 from worldflow.demos.env_game import EnvGame
 from worldflow.demos.hud import MIN_SPAN_BITS, draw_graph, hud_lines
 from worldflow.demos.picture import panels
+from worldflow.demos.slider import Slider
 from worldflow.demos.view import View
 from worldflow.demos.window import Window, WindowConfig, why_no_display
 from worldflow.errors import InputError
@@ -208,6 +211,70 @@ def test_pixels_stay_square_blocks_of_whole_pixels_in_any_window(play, env, monk
         drawn = play((always, [QUIT]), scale=scale)
         picture = drawn[0].screen.swapaxes(0, 1)[: 8 * scale, : 10 * scale]
         np.testing.assert_array_equal(picture, frame.repeat(scale, 0).repeat(scale, 1))
+
+
+def test_a_held_key_pauses_once_but_goes_slower_again_and_again(play, env, monkeypatch):
+    """A keyboard repeats a held key: KEYDOWN again and again, without KEYUP."""
+    orders = []
+    monkeypatch.setattr(window_module.Conductor, "order", lambda self, name: orders.append(name))
+    held = [*[press(pygame.K_p)] * 3, release(pygame.K_p), press(pygame.K_p)]
+    play((always, [*held, *[press(pygame.K_MINUS, "-")] * 3, *tap(pygame.K_ESCAPE)]))
+    assert orders == ["pause", "pause", "slower", "slower", "slower"]
+
+
+def test_full_screen_and_back_to_the_size_before(monkeypatch):
+    """SDL's dummy driver cannot come back, so that its calls are looked at."""
+    clock, calls = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(screen_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(pygame.display, "set_mode", lambda size, flags: calls.append((size, flags)))
+    monkeypatch.setattr(pygame.display, "get_window_size", lambda: (321, 123))
+    screen = screen_module.Screen((8, 10), 20)
+    for now in (1.0, 1.5, 2.1, 3.0, 5.0):  # two presses of a held key, as the change repeats them
+        clock.now = now
+        screen.ask_fullscreen()
+    full, back = ((0, 0), pygame.FULLSCREEN), ((321, 123), pygame.RESIZABLE)
+    assert calls == [full, back, full]
+
+
+def test_f11_fills_the_screen(play):
+    drawn = play((always, tap(pygame.K_F11)), (always, [QUIT]))
+    first, full = (drawn[at].screen.shape[:2] for at in (0, -1))
+    assert full[0] > first[0]
+    assert full[1] > first[1]
+
+
+def test_it_may_begin_on_the_full_screen(play):
+    drawn = play((always, [QUIT]), fullscreen=True)
+    assert drawn[0].screen.shape[:2] != play((always, [QUIT]))[0].screen.shape[:2]
+
+
+def test_a_slider_follows_the_mouse_that_took_it():
+    pygame.font.init()
+    slider, screen = Slider(), pygame.Surface((400, 40))
+
+    def mouse(kind, x, y=10, **more):
+        return slider.handle(pygame.event.Event(kind, pos=(x, y), **more))
+
+    slider.draw(screen, pygame.Rect(100, 0, 300, 20), 1.0)
+    assert mouse(pygame.MOUSEMOTION, 320) is None
+    assert mouse(pygame.MOUSEBUTTONDOWN, 320, 30, button=1) is None  # below it
+    assert mouse(pygame.MOUSEBUTTONDOWN, 320, button=1) == 1.0
+    told = [mouse(pygame.MOUSEMOTION, x) for x in (356, 399, 900, 0)]
+    assert told == [1.5, 2.0, 2.0, 0.0]
+    mouse(pygame.MOUSEBUTTONUP, 0, button=1)
+    assert mouse(pygame.MOUSEMOTION, 320) is None
+    slider.draw(screen, pygame.Rect(390, 0, 10, 20), 1.0)  # no room
+    assert mouse(pygame.MOUSEBUTTONDOWN, 395, button=1) is None
+
+
+def test_the_slider_shows_where_it_stands():
+    pygame.font.init()
+    lit = []
+    for value in (0.0, 1.0, 2.0, 5.0):
+        screen = pygame.Surface((200, 20))
+        Slider().draw(screen, screen.get_rect(), value)
+        lit.append(int((pygame.surfarray.array3d(screen)[:, 10, 0] > 200).sum()))
+    assert lit[0] < lit[1] < lit[2] == lit[3]
 
 
 def test_an_env_without_pictures_is_bad_input():

@@ -62,6 +62,14 @@ def test_temperature_has_ends(game):
     assert len(set(seen)) == 10
 
 
+def test_a_slider_sets_any_temperature(game):
+    assert "temperature" in game.commands
+    game.command("temperature:0.6")
+    assert (game.view().temperature, game.view().notice[1]) == (0.6, "temperature 0.6")
+    game.command("hotter")
+    assert game.view().temperature == 0.7
+
+
 @pytest.mark.parametrize(("command", "steps"), [("step_back", 1), ("back", 5), ("same_luck", 20)])
 def test_how_far_back(game, command, steps):
     play(game.session, 30)
