@@ -161,9 +161,21 @@ def make_session(playable: "Playable", config: PlayConfig, world: str, seed: int
     )
     recorder = Recorder(Path(config.recordings), config.films)
     session = Session(playable, session_config, make_cast(playable.card, config.player), recorder)
+    _warm_up(playable)
     if config.record:
         session.toggle_recording()
     return session
+
+
+def _warm_up(playable: "Playable") -> None:
+    """Step and score once, so that what an engine puts off until then is no hitch in the game."""
+    import numpy as np
+
+    engine, action = playable.engine, np.zeros(1, np.int64)
+    noise = np.zeros((1, engine.noise_size), np.float32)
+    state = engine.start(playable.start_frames[:1], playable.start_actions[:1])
+    step = engine.step(state, action, noise, np.ones(1, np.float32))
+    engine.score(state, action, step.frame, noise)
 
 
 def _start(playable: "Playable", config: PlayConfig) -> "Context | None":

@@ -126,6 +126,21 @@ def test_a_dream_begins_at_an_image_of_any_size(monkeypatch):
     assert (session._stage.frames[-2] == (10, 200, 30)).all()
 
 
+def test_the_engine_has_stepped_and_scored_before_the_window_opens(
+    monkeypatch, no_display_and_a_fake_world
+):
+    done = no_display_and_a_fake_world.engine.batches
+    seen = []
+    monkeypatch.setattr(
+        "worldflow.demos.window.Window",
+        lambda game, config: SimpleNamespace(
+            run=lambda: seen.append((done["step"], done["score"]))
+        ),
+    )
+    played(monkeypatch)
+    assert seen == [([1], [1])]
+
+
 def test_another_player_begins(monkeypatch):
     session = played(monkeypatch, player="random", steps=30)
     assert session.cast.controller == "random"
