@@ -246,6 +246,12 @@ class Session:
         """The newest frame `(H, W, 3)`."""
         return self._stage.frame
 
+    @property
+    def ring_bytes(self) -> int:
+        """About what the way back takes: each mark has a state, and the frames since the last."""
+        frames = self.playable.card.frame_rate * self.frame.nbytes
+        return self._timeline.marks * (self._stage.state_bytes + frames)
+
     def reality(self) -> Reality:
         """The real game, made when it is first wanted. Raises InputError if it is not there."""
         if self._stage.reality is None:

@@ -34,6 +34,11 @@ class Timeline(Generic[Mark, Step]):
         return sum(len(stretch.steps) for stretch in self._stretches)
 
     @property
+    def marks(self) -> int:
+        """How many marks are kept."""
+        return len(self._stretches)
+
+    @property
     def due(self) -> bool:
         """Whether a mark is needed before the next step."""
         return not self._stretches or len(self._stretches[-1].steps) >= self._every

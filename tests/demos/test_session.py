@@ -152,6 +152,18 @@ def test_rewinding_reaches_into_the_game_before(session):
     assert same(play(session, 1, first=5), frames[5:])
 
 
+def test_the_way_back_grows_with_play_and_stops_at_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr("worldflow.demos.session.REWIND_BYTES", 0)
+    monkeypatch.setattr("worldflow.demos.session.REWIND_SECONDS", (3, 9))
+    session = make_session(tmp_path)
+    sizes = []
+    for _ in range(6):  # seconds
+        play(session, 5)
+        sizes.append(session.ring_bytes)
+    assert sizes[0] < sizes[1] < sizes[2] == sizes[5]
+    assert sizes[2] >= 3 * 5 * session.frame.nbytes
+
+
 def test_the_way_back_has_an_end(session):
     play(session, 8)
     assert session.rewind(1000) == 8
