@@ -82,8 +82,8 @@ def resident_mib() -> float:
 class Fingers:
     """Random hands on keyboard, mouse and pad."""
 
-    def __init__(self, keyboard: Keyboard, game_keys: list[str], seed: int) -> None:
-        self._keyboard, self._game_keys = keyboard, game_keys
+    def __init__(self, window: Window, keyboard: Keyboard, keys: list[str], seed: int) -> None:
+        self._window, self._keyboard, self._game_keys = window, keyboard, keys
         self._rng = random.Random(seed)
         self.done: dict[str, int] = {}
 
@@ -94,6 +94,8 @@ class Fingers:
         (kind,) = rng.choices(kinds, [6, 3, 1])
         name = kind()
         self.done[name] = self.done.get(name, 0) + 1
+        if self._window.pace.paused and name != "n" and rng.random() < 0.7:
+            self._keyboard.tap("p")  # nothing is tried by a game that stands still
         time.sleep(rng.uniform(0.0, 0.3))
 
     def _play(self) -> str:
@@ -196,12 +198,13 @@ def soak(arguments: argparse.Namespace, folder: Path) -> bool:
     session = make_session(playable, config, arguments.world, arguments.seed)
     game_keys = [key for key in playable.card.key_map if key and "+" not in key]
     keyboard, memory = Keyboard(real=arguments.xdotool), Memory()
-    fingers = Fingers(keyboard, game_keys, arguments.seed)
+    window = Window(WorldGame(session), WindowConfig())
+    fingers = Fingers(window, keyboard, game_keys, arguments.seed)
     driver = threading.Thread(
         target=drive, args=(fingers, session, memory, arguments.minutes), daemon=True
     )
     driver.start()
-    Window(WorldGame(session), WindowConfig()).run()  # raises what the game raised
+    window.run()  # raises what the game raised
     keyboard.close()
     print("done: " + ", ".join(f"{name} {count}" for name, count in sorted(fingers.done.items())))
     return judge(session, memory, folder, playable)

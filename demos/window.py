@@ -14,7 +14,7 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
 from worldflow.demos.bindings import MEANINGS, Bindings
-from worldflow.demos.conductor import Conductor
+from worldflow.demos.conductor import Conductor, Pace
 from worldflow.demos.hud import (
     BACKGROUND,
     RED,
@@ -122,6 +122,11 @@ class Window:
             pygame.quit()
         if self._conductor.error is not None:
             raise self._conductor.error
+
+    @property
+    def pace(self) -> Pace:
+        """How fast the game goes now."""
+        return self._conductor.pace
 
     def _loop(self) -> None:
         due = time.perf_counter()
