@@ -10,6 +10,7 @@ from worldflow.errors import InputError, WorkError, did_you_mean
 
 if TYPE_CHECKING:
     from worldflow.card import Playable
+    from worldflow.demos.bindings import Bindings
     from worldflow.demos.session import Session
     from worldflow.demos.view import Game
     from worldflow.envs.start import Context
@@ -132,10 +133,12 @@ def play_live(playable: "Playable", config: PlayConfig, world: str, seed: int) -
     session = make_session(playable, config, world, seed)
     card, engine = playable.card, playable.engine
     print(f"{card.name}: {engine.name}, {engine.device}, {engine.dtype}; seed={seed}")
-    print("keys: " + ", ".join(key for key in card.key_map if key and "+" not in key), end="")
+    game = WorldGame(session)
+    bindings = _bindings(game, config)
+    print("keys: " + ", ".join(key for key in bindings.key_map if key and "+" not in key), end="")
     print("; F1 tells all of them, Esc quits")
     try:
-        _open_window(WorldGame(session), config)
+        _open_window(game, bindings, config)
     finally:
         for path in session.recorder.paths:
             print(f"recorded {path}")
@@ -198,15 +201,19 @@ def _show_recording(config: PlayConfig, *, film: bool) -> None:
     if film or config.out is not None:
         film_episode(episode, config.out, config.fps, config.scale)
     else:
-        _open_window(EpisodeGame(episode), config)
+        game = EpisodeGame(episode)
+        _open_window(game, _bindings(game, config), config)
 
 
-def _open_window(game: "Game", config: PlayConfig) -> None:
+def _bindings(game: "Game", config: PlayConfig) -> "Bindings":
+    """The usual keys, or what the player's file makes of them."""
     from worldflow.demos.bindings import Bindings, read_bindings
 
     bindings = Bindings(game.key_map)
-    if config.keys is not None:
-        bindings = read_bindings(config.keys, bindings, game.action_names)
+    return read_bindings(config.keys, bindings, game.action_names) if config.keys else bindings
+
+
+def _open_window(game: "Game", bindings: "Bindings", config: PlayConfig) -> None:
     if config.terminal:
         from worldflow.demos.terminal import Terminal
 

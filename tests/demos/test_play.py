@@ -147,7 +147,7 @@ def test_another_player_begins(monkeypatch):
     assert len(set(session._stage.actions)) > 1
 
 
-def test_keys_of_ones_own(monkeypatch):
+def test_keys_of_ones_own(monkeypatch, capsys):
     Path("keys.yaml").write_text("actions: {x: left}")
     configs = []
     monkeypatch.setattr(
@@ -156,6 +156,7 @@ def test_keys_of_ones_own(monkeypatch):
     )
     played(monkeypatch, keys=Path("keys.yaml"))
     assert configs[0].bindings.key_map == {"": 0, "x": 2}
+    assert "keys: x;" in capsys.readouterr().out
 
 
 def test_without_a_name_the_menu_is_asked(monkeypatch):
