@@ -79,11 +79,22 @@ def resident_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+class CountedGame(WorldGame):
+    """Counts all steps, of whatever game."""
+
+    steps = 0
+
+    def step(self, action: int) -> None:
+        super().step(action)
+        self.steps += 1
+
+
 class Fingers:
     """Random hands on keyboard, mouse and pad."""
 
-    def __init__(self, window: Window, keyboard: Keyboard, keys: list[str], seed: int) -> None:
-        self._window, self._keyboard, self._game_keys = window, keyboard, keys
+    def __init__(self, game: WorldGame, window: Window, keyboard: Keyboard, seed: int) -> None:
+        self._recorder, self._window, self._keyboard = game.session.recorder, window, keyboard
+        self._game_keys = [key for key in game.key_map if key and "+" not in key]
         self._rng = random.Random(seed)
         self.done: dict[str, int] = {}
 
@@ -96,6 +107,8 @@ class Fingers:
         self.done[name] = self.done.get(name, 0) + 1
         if self._window.pace.paused and name != "n" and rng.random() < 0.7:
             self._keyboard.tap("p")  # nothing is tried by a game that stands still
+        if self._recorder.tape is None and rng.random() < 0.1:
+            self._keyboard.tap("c")
         time.sleep(rng.uniform(0.0, 0.3))
 
     def _play(self) -> str:
@@ -196,17 +209,18 @@ def soak(arguments: argparse.Namespace, folder: Path) -> bool:
     )
     config = PlayConfig(recordings=str(folder))
     session = make_session(playable, config, arguments.world, arguments.seed)
-    game_keys = [key for key in playable.card.key_map if key and "+" not in key]
     keyboard, memory = Keyboard(real=arguments.xdotool), Memory()
-    window = Window(WorldGame(session), WindowConfig())
-    fingers = Fingers(window, keyboard, game_keys, arguments.seed)
+    game = CountedGame(session)
+    window = Window(game, WindowConfig())
+    fingers = Fingers(game, window, keyboard, arguments.seed)
     driver = threading.Thread(
         target=drive, args=(fingers, session, memory, arguments.minutes), daemon=True
     )
     driver.start()
     window.run()  # raises what the game raised
     keyboard.close()
-    print("done: " + ", ".join(f"{name} {count}" for name, count in sorted(fingers.done.items())))
+    done = ", ".join(f"{name} {count}" for name, count in sorted(fingers.done.items()))
+    print(f"{game.steps} steps; {done}")
     return judge(session, memory, folder, playable)
 
 

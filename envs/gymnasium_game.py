@@ -8,6 +8,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from worldflow.envs.area import AreaResize
+from worldflow.envs.keys import key_name
 from worldflow.envs.source import GameCard, SourceGame, unknown_id
 from worldflow.errors import InputError
 
@@ -142,10 +143,7 @@ def own_keys(env: gymnasium.Env[Any, Any], first_action: int) -> dict[str, int]:
     keys = {}
     for held, action in env.unwrapped.get_keys_to_action().items():
         held = held if isinstance(held, tuple) else () if held is None else (held,)
-        names = [chr(key) if isinstance(key, int) else str(key) for key in held]
-        keys["+".join("space" if name == " " else name for name in names)] = (
-            int(action) - first_action
-        )
+        keys["+".join(map(key_name, held))] = int(action) - first_action
     return {"": 0} | keys
 
 

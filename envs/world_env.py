@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from worldflow.card import Playable
 from worldflow.envs.dream import Dream, EnvState
+from worldflow.envs.keys import keys_to_action
 from worldflow.envs.start import checked_integer, read_options
 from worldflow.envs.viewer import Viewer
 from worldflow.envs.world_vector_env import WorldVectorEnv, branch_out, checked_state
@@ -128,6 +129,10 @@ class WorldEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
     def render(self) -> NDArray[np.uint8] | None:
         """The newest frame `(H, W, 3)`; in a window it is shown already, by `step`."""
         return self.dream.rows.frame[0].copy() if self.render_mode == "rgb_array" else None
+
+    def get_keys_to_action(self) -> dict[tuple[int, ...], int]:
+        """The world's keys, for `gymnasium.utils.play.play(env)`."""
+        return keys_to_action(self.dream.playable.card.key_map)
 
     def close(self) -> None:
         """Close the window, if there is one; may be called again."""
