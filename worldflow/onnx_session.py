@@ -82,6 +82,8 @@ def try_device(device: str) -> Obstacle | None:
         open_session(TRIAL, device).run(None, {"x": np.ones(1, np.float32)})
     except NoGpu as error:
         return error.obstacle
+    except Exception as error:  # the provider has loaded, and fails: of many classes
+        return Obstacle(f"it fails ({first_line(error)})")
     return None
 
 
