@@ -142,7 +142,8 @@ def make_policy(name: str, card: GameCard) -> Policy:
         card: of the game.
 
     Raises:
-        InputError: no such policy, no script for this game, or an agent of another game.
+        InputError: no such policy, no script for this game, an agent of another game, or an
+            agent where PyTorch is not installed.
     """
     if name == "random":
         return RandomPolicy(len(card.action_names))
@@ -152,8 +153,13 @@ def make_policy(name: str, card: GameCard) -> Policy:
         return MixedPolicy(card)
     if name == "noop":
         return NoopPolicy(card)
-    from worldflow.agents.agent_file import Agent, agent_names, resolve_agent  # they bring torch
-    from worldflow.agents.learned import LearnedPolicy
+    try:
+        from worldflow.agents.agent_file import Agent, agent_names, resolve_agent
+        from worldflow.agents.learned import LearnedPolicy
+    except ModuleNotFoundError as error:  # an exported world is played without PyTorch, too
+        raise InputError(
+            f"policy={name}: an agent needs the package {error.name}: pip install {error.name}"
+        ) from error
 
     try:
         path = resolve_agent(name)

@@ -173,6 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(2, f"{command}: {error}")
     except WorkError as error:
         return _complain(1, f"{command}: {error}")
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("worldflow"):
+            raise
+        return _complain(
+            2, f"{command}: needs the package '{error.name}': pip install worldflow brings it"
+        )
     except OSError as error:  # a full disk, no permission
         return _complain(1, f"{command}: {error}; what was written before is kept")
     except KeyboardInterrupt:
@@ -208,9 +214,16 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 def _run(name: str, verb: Verb, rest: Sequence[str]) -> None:
     options, overrides, given = _sort(name, verb, rest)
-    from worldflow.config import Source, read_config, read_sweep
+    schema, function = _load(verb)
+    try:
+        from worldflow.config import Source, read_config, read_sweep
+    except ModuleNotFoundError:  # where an .onnx plays with next to nothing installed
+        from worldflow.plain_config import NEEDS_HYDRA, read_plain
 
-    schema, function = _load(name, verb)
+        if options:
+            raise InputError(f"-m {NEEDS_HYDRA}") from None
+        function(read_plain(name, schema, overrides, given, _example(name)))
+        return
     source = Source(_defaults(name), schema, _example(name))
     if not options:
         function(read_config(source, overrides, given))
@@ -236,16 +249,9 @@ def _sort(name: str, verb: Verb, rest: Sequence[str]) -> tuple[set[str], list[st
     return options, overrides, {str(verb.what): bare[0]} if bare else {}
 
 
-def _load(name: str, verb: Verb) -> tuple[type[Any], Callable[[Any], None]]:
+def _load(verb: Verb) -> tuple[type[Any], Callable[[Any], None]]:
     """The dataclass and the function of a verb."""
-    try:
-        module = importlib.import_module(verb.module)
-    except ModuleNotFoundError as error:
-        if str(error.name).startswith("worldflow"):
-            raise
-        raise InputError(
-            f"{name} needs the package '{error.name}': pip install worldflow"
-        ) from error
+    module = importlib.import_module(verb.module)
     return getattr(module, verb.config), getattr(module, verb.function)
 
 
