@@ -104,7 +104,7 @@ def action_wall(playable: "Playable", config: DemoConfig) -> "Frames":
         Cell(name.lower(), frames, surprise)
         for name, (frames, surprise) in zip(names, films, strict=True)
     ]
-    return wall(cells, min(COLUMNS, len(cells)), config.scale)
+    return wall(cells, 2 if len(cells) == 4 else COLUMNS, config.scale)
 
 
 def real_wall(playable: "Playable", config: DemoConfig, reality: "Reality") -> "Frames":

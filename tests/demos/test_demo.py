@@ -80,6 +80,8 @@ def test_walls_of_a_world():
     config = DemoConfig("fake", Path(), dreams=4, steps=6, scale=1, policy="random")
     assert luck_wall(playable, config).shape[0] == 6
     assert action_wall(playable, config).shape[2] == 3 * (64 + GAP) + GAP
+    four = make_playable((16, 16, 3), action_count=4)
+    assert action_wall(four, config).shape[2] == 2 * (16 + GAP) + GAP
     reality = make_reality("bounce", {"size": 64}, 3)
     real = real_wall(playable, config, reality)
     cell = 64 + GAP
