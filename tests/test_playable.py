@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from exported import tiny_onnx, write_onnx
@@ -108,9 +109,27 @@ def test_a_driver_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"engine": "onxx"}, "unknown engine 'onxx'; did you mean 'onnx'"),
         ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"engine": "torch-graphs", "device": "cpu"}, r"torch-graphs needs a GPU \(device=cpu\)"),
         ({"device": "tensorrt"}, "device=tensorrt is for engine=onnx alone"),
     ],
 )
 def test_bad_choices_are_refused(world: str, arguments: dict[str, str], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         load_playable(world, **arguments)
+
+
+def test_a_step_is_compiled_when_the_world_is_loaded(
+    world: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a compiler that fails is told then."""
+
+    def compiled(step: Any, **_: Any) -> Any:
+        def run(*given: Any) -> Any:
+            raise RuntimeError("No working C++ compiler found\nand more")
+
+        return run
+
+    monkeypatch.setattr("torch.compile", compiled)
+    complaint = r"cannot compile here \(No working C\+\+ compiler found\); use engine=torch"
+    with pytest.raises(InputError, match=complaint):
+        load_playable(world, engine="torch-compiled", device="cpu")

@@ -1,14 +1,20 @@
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from tiny_world import random_actions, random_frames, tiny_world
 
 from worldflow.engine import put_rows, take_rows
 from worldflow.errors import InputError
+from worldflow.model import StreamState
 from worldflow.noise import standard_normal
 from worldflow.playable import load_playable
 from worldflow.torch_engine import TorchEngine
 
 ONE = np.ones(1, np.float32)
+# What torch.compile imports warns of itself.
+compiling = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
 
 def noise(engine: TorchEngine, rows: int, counter: int = 0) -> np.ndarray:
@@ -61,6 +67,55 @@ def test_rows_can_be_taken_and_put() -> None:
     assert (again["frames"][2] == other["frames"][0]).all()
     assert (again["frames"][3] == other["frames"][0]).all()
     assert (state["frames"][1] != other["frames"][0]).any()
+
+
+@compiling
+def test_compiled_it_draws_the_same() -> None:
+    world = tiny_world()
+    eager, compiled = TorchEngine(world), TorchEngine(world, "torch-compiled")
+    state = eager.start(random_frames(1, 3), random_actions(1, 2))
+    for counter in range(4):
+        given = state, np.ones(1, np.int64), noise(eager, 1, counter), ONE
+        ours, theirs = compiled.step(*given), eager.step(*given)
+        assert np.abs(ours.frame.astype(int) - theirs.frame).max() <= 1
+        np.testing.assert_allclose(ours.p_terminated, theirs.p_terminated, atol=1e-5)
+        assert ours.state.keys() == theirs.state.keys()
+        state = ours.state
+
+
+@compiling
+def test_a_captured_graph_gives_out_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its outputs lie where those of the next step will; a stand-in on the CPU does that."""
+
+    def captured(step: Any, *, dynamic: bool, mode: str) -> Any:
+        assert (dynamic, mode) == (False, "reduce-overhead")
+        buffers: list[torch.Tensor] = []
+
+        def run(*given: Any) -> Any:
+            *told, state = step(*given)
+            buffers[:] = buffers or [torch.empty_like(value) for value in state]
+            for buffer, value in zip(buffers, state, strict=True):
+                buffer.copy_(value)
+            return *told, StreamState(*buffers)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", captured)
+    engine = TorchEngine(tiny_world(), "torch-graphs")
+    state = engine.start(random_frames(1, 2), np.ones((1, 1), np.int64))
+    first = engine.step(state, np.ones(1, np.int64), noise(engine, 1), ONE).state
+    before = {name: value.clone() for name, value in first.items()}
+    engine.step(first, np.zeros(1, np.int64), noise(engine, 1, 1), ONE)
+    for name, value in before.items():
+        assert torch.equal(first[name], value)
+
+
+def test_noise_may_be_a_tensor() -> None:
+    engine = TorchEngine(tiny_world())
+    state = engine.start(random_frames(1, 2), np.ones((1, 1), np.int64))
+    z = noise(engine, 1)
+    given, tensor = (engine.step(state, np.ones(1, np.int64), n, ONE) for n in (z, torch.tensor(z)))
+    np.testing.assert_array_equal(given.frame, tensor.frame)
 
 
 def test_unknown_engines_and_devices_are_refused() -> None:

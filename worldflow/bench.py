@@ -1,45 +1,46 @@
-"""`worldflow bench`: how fast a world is, through its engine, and how fast its shape trains.
+"""`worldflow bench`: how fast a world is, by each engine, and how fast its shape trains.
 
-One world alone is timed as the env plays it: the noise of a step is drawn, then the whole step is
-run, with reward and termination. Many worlds side by side are timed with noise that is there
-already, as a learner draws it on the device.
+docs/performance.md tells what each figure is. The clock itself is in timing.py.
 """
 
-import time
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worldflow.card import Playable
 from worldflow.errors import InputError
-from worldflow.report import write_json
-from worldflow.rollouts import noise_rows
+from worldflow.machine import gpu_mib, hardware_and_peak, resident_mib
+from worldflow.timing import time_batch, time_env, time_scores, time_steps
 
-WARM_UP = 5  # steps before the clock starts: caches, lazy compilation, CPU frequency
 FEWEST = 5  # steps that are timed, however large the batch
+MOST = 300  # scores, steps of the env, and of the parts, however many steps are timed
+BOTH = ("torch", "onnx")  # what engine=auto compares
 
 
 @dataclass(frozen=True)
 class BenchConfig:
     """The keys of `worldflow bench`."""
 
-    world: str  # a shipped name, a run folder or a .safetensors file
+    world: str  # a shipped name, a run folder, a .safetensors or an .onnx file
     out: Path | None = None  # also write the figures to this JSON file
     steps: int = 300  # timed at batch 1; a batch of B gets steps / B, at least 5
     batches: tuple[int, ...] = (1, 8, 32)
-    engine: str = "auto"
+    engine: str = "auto"  # auto: PyTorch and ONNX Runtime, one after the other
     device: str = "auto"
     threads: int = 0  # 0: the engine's own choice
+    training: bool = True  # also time updates of training
 
 
 def bench(config: BenchConfig) -> None:
     """Print a table of speeds and, if asked, write them to `out`.
 
     Raises:
-        InputError: a value out of range, or `out` exists.
+        InputError: a value out of range, `out` exists, or an engine that cannot run the world.
+        WorkError: an engine drew what is not a number.
     """
     if config.steps < 1 or not config.batches or min(config.batches) < 1:
         raise InputError(
@@ -47,31 +48,55 @@ def bench(config: BenchConfig) -> None:
         )
     if config.out is not None and config.out.exists():
         raise InputError(f"out={config.out} exists; name a new file")
-    from worldflow.playable import load_playable
-    from worldflow.training_speed import measure_training
-    from worldflow.world import World
+    found = []
+    for playable in _playables(config):
+        measured = measure(playable, config.steps, config.batches)
+        found.append(compared_with_peak(measured, config.threads))
+        print(table(found[-1]), flush=True)
+    # The faster engine's figures stand first: they are what the world can do.
+    best, *others = sorted(found, key=lambda figures: figures["step_ms_p50"])
+    figures = {**best, "threads": config.threads or None, "others": others}
+    if config.training and Path(config.world).suffix != ".onnx":
+        from worldflow.training_speed import measure_training
+        from worldflow.world import World
 
-    playable = load_playable(
-        config.world, engine=config.engine, device=config.device, threads=config.threads
-    )
-    figures = measure(playable, config.steps, config.batches)
-    figures |= measure_training(World.load(config.world, playable.engine.device))
-    print(table(figures))
+        trained = measure_training(World.load(config.world, best["device"]))
+        print(training_line(trained))
+        figures |= trained
     if config.out is not None:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(config.out, figures)
+        from worldflow.info import write_new_json
+
+        write_new_json(config.out, figures)
         print(f"figures in {config.out}")
 
 
+def _playables(config: BenchConfig) -> Iterator[Playable]:
+    """The world on each engine that is to be timed, loaded when its turn comes."""
+    from worldflow.playable import load_playable
+
+    both = config.engine == "auto" and Path(config.world).suffix != ".onnx"
+    for engine in BOTH if both else (config.engine,):
+        try:
+            yield load_playable(
+                config.world, engine=engine, device=config.device, threads=config.threads
+            )
+        except InputError as error:
+            if engine != BOTH[1] or not both:
+                raise
+            print(f"engine={engine} is left out: {error}", file=sys.stderr)
+
+
 def measure(playable: Playable, steps: int, batches: tuple[int, ...]) -> dict[str, Any]:
-    """The keys of bench.json: times in milliseconds at batch 1, frames per second by batch."""
-    engine = playable.engine
-    step_ms = 1000 * time_steps(playable, 1, steps, fresh_noise=True)
-    score_ms = 1000 * time_scores(playable, max(FEWEST, steps // 3))
-    rates = {}
-    for batch in batches:
-        seconds = time_steps(playable, batch, max(FEWEST, steps // batch), fresh_noise=False)
-        rates[str(batch)] = batch / float(np.mean(seconds))
+    """The keys of bench.json of one engine: milliseconds at batch 1, frames/s by batch."""
+    engine, some = playable.engine, max(FEWEST, min(steps, MOST))
+    times = time_steps(playable, steps)
+    step_ms = 1000 * (times.noise + times.engine)
+    parts = {
+        "noise": 1000 * float(np.median(times.noise)),
+        "engine": 1000 * float(np.median(times.engine)),
+        "env": 1000 * float(np.median(time_env(playable, some))),
+    }
+    cost: float | None = getattr(engine, "gflop_per_frame", None)
     return {
         "world": playable.card.name,
         "world_hash": engine.world_hash,
@@ -79,74 +104,72 @@ def measure(playable: Playable, steps: int, batches: tuple[int, ...]) -> dict[st
         "provider": getattr(engine, "provider", None),  # of ONNX Runtime only
         "device": engine.device,
         "dtype": engine.dtype,
-        "step_ms_p50": float(np.percentile(step_ms, 50)),
-        "step_ms_p90": float(np.percentile(step_ms, 90)),
-        "step_ms_p99": float(np.percentile(step_ms, 99)),
-        "score_ms_p50": float(np.percentile(score_ms, 50)),
-        "frames_per_s": rates,
+        "steps": steps,
+        **{f"step_ms_p{p}": float(np.percentile(step_ms, p)) for p in (50, 90, 99)},
+        "step_ms_max": float(step_ms.max()),
+        "score_ms_p50": 1000 * float(np.median(time_scores(playable, some))),
+        "parts_ms": parts | _inner_parts(playable, some),
+        "frames_per_s": {
+            str(batch): time_batch(playable, batch, max(FEWEST, steps // batch))
+            for batch in batches
+        },
+        "memory_mib": resident_mib(),
+        "memory_growth_mib": times.memory_growth_mib,
+        "gpu_memory_mib": gpu_mib(engine.device),
+        "gflop_per_frame": cost,
+        "step_gflops": 1000 * cost / parts["engine"] if cost else None,
     }
 
 
-def time_steps(
-    playable: Playable, batch: int, steps: int, *, fresh_noise: bool
-) -> NDArray[np.float64]:
-    """Seconds of each of `steps` consecutive steps of `batch` worlds under random actions.
+def _inner_parts(playable: Playable, steps: int) -> dict[str, float]:
+    """What is inside the engine's step, where the engine shows its model."""
+    if not playable.engine.name.startswith("torch"):
+        return {}
+    from worldflow.parts import time_parts
 
-    Args:
-        fresh_noise: count the drawing of each step's noise; if not, one vector serves all.
-    """
-    engine = playable.engine
-    frames, state_actions = _starts(playable, batch)
-    state = engine.start(frames, state_actions)
-    random = np.random.default_rng(0)
-    rows, temperature = np.arange(batch), np.ones(batch, np.float32)
-    kept = noise_rows(0, rows, 0, engine.noise_size)
-    seconds = np.empty(WARM_UP + steps)
-    for index in range(len(seconds)):
-        action = random.integers(engine.action_count, size=batch)
-        began = time.perf_counter()
-        noise = noise_rows(0, rows, index, engine.noise_size) if fresh_noise else kept
-        state = engine.step(state, action, noise, temperature).state
-        seconds[index] = time.perf_counter() - began
-    return seconds[WARM_UP:]
+    return time_parts(playable, steps)
 
 
-def time_scores(playable: Playable, repeats: int) -> NDArray[np.float64]:
-    """Seconds of each of `repeats` scores of one frame, noise included."""
-    engine = playable.engine
-    frames, actions = _starts(playable, 1)
-    state = engine.start(frames, actions)
-    row, action = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    seconds = np.empty(WARM_UP + repeats)
-    for index in range(len(seconds)):
-        began = time.perf_counter()
-        noise = noise_rows(0, row, index, engine.noise_size)
-        engine.score(state, action, frames[:, -1], noise)
-        seconds[index] = time.perf_counter() - began
-    return seconds[WARM_UP:]
-
-
-def _starts(playable: Playable, batch: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Start frames `(batch, T, H, W, 3)` and actions `(batch, T-1)`, the world's own in turn."""
-    chosen = np.arange(batch) % len(playable.start_frames)
-    return playable.start_frames[chosen], playable.start_actions[chosen]
+def compared_with_peak(figures: dict[str, Any], threads: int) -> dict[str, Any]:
+    """An engine's figures with the machine's name and what it could do."""
+    hardware, peak = hardware_and_peak(figures["device"], figures["dtype"], threads)
+    done = figures["step_gflops"]
+    share = done / peak if done and peak else None
+    return {**figures, "hardware": hardware, "peak_gflops": peak, "share_of_peak": share}
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as text."""
+    """An engine's figures as text."""
+    where = figures["provider"] or "PyTorch"
     lines = [
-        "{world}: engine {engine}, {device}, {dtype}".format(**figures),
-        "one step    {step_ms_p50:.2f} ms median, {step_ms_p90:.2f} p90, {step_ms_p99:.2f} p99"
-        " (noise, frame, reward, termination)".format(**figures),
+        "{world}: engine {engine}, {device}, {dtype}, {where}".format(**figures, where=where),
+        "one step    {step_ms_p50:.2f} ms median, {step_ms_p90:.2f} p90, {step_ms_p99:.2f} p99,"
+        " {step_ms_max:.2f} at most".format(**figures),
+        "  of which  "
+        + ", ".join(f"{name} {value:.2f}" for name, value in figures["parts_ms"].items()),
         "one score   {score_ms_p50:.2f} ms median".format(**figures),
         *(
             f"batch {batch:5} {rate:10,.0f} frames/s"
             for batch, rate in figures["frames_per_s"].items()
         ),
     ]
-    if "train_frames_per_s" in figures:
+    if figures["share_of_peak"] is not None:
         lines.append(
-            "training    {train_frames_per_s:,.0f} frames/s in bfloat16, {train_gflops:,.0f}"
-            " GFLOP/s, {train_share_of_peak:.0%} of a matrix product's".format(**figures)
+            "cost        {gflop_per_frame:.2f} GFLOP a frame, {step_gflops:,.1f} GFLOP/s,"
+            " {share_of_peak:.0%} of a matrix product's".format(**figures)
         )
+    names = {"memory_mib": "in use", "memory_growth_mib": "grown", "gpu_memory_mib": "of the GPU"}
+    told = [
+        f"{figures[key]:,.1f} MiB {name}" for key, name in names.items() if figures[key] is not None
+    ]
+    if told:
+        lines.append("memory      " + ", ".join(told))
     return "\n".join(lines)
+
+
+def training_line(figures: dict[str, float]) -> str:
+    """The figures of training as text."""
+    return (
+        "training    {train_frames_per_s:,.0f} frames/s in bfloat16, {train_gflops:,.0f}"
+        " GFLOP/s, {train_share_of_peak:.0%} of a matrix product's".format(**figures)
+    )

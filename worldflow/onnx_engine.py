@@ -35,7 +35,7 @@ class OnnxEngine:
         self.device = "cpu" if device == "cpu" else "cuda:0"
         self.dtype, self.world_hash = about.dtype, about.world_hash
         self.frame_shape, self.noise_size = about.frame_shape, about.noise_size
-        self.action_count = about.action_count
+        self.action_count, self.gflop_per_frame = about.action_count, about.gflop_per_frame
         self._opened_with = (device, threads)
         self._step = make_runner(session, device)
         shapes = {node.name: tuple(node.shape[1:]) for node in session.get_inputs()}

@@ -13,7 +13,13 @@ from worldflow.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from worldflow.onnx_engine import OnnxEngine
 
-ENGINES = ("auto", "torch", "onnx")
+ENGINES = ("auto", "torch", "torch-compiled", "torch-graphs", "onnx")
+RUNS = {
+    "torch": "PyTorch",
+    "torch-compiled": "PyTorch, compiled",
+    "torch-graphs": "PyTorch with CUDA graphs",
+    "onnx": "ONNX Runtime",
+}
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 _told: set[str] = set()  # lines on stderr, each once a process
 
@@ -26,8 +32,9 @@ def load_playable(
     What "auto" came to is told once, in a line on stderr.
 
     Args:
-        engine: "torch"; "onnx", which exports a world and keeps that for the next time; or
-            "auto": ONNX Runtime for an `.onnx` and for a world exported before, else PyTorch.
+        engine: "torch", "torch-compiled", or "torch-graphs" (CUDA graphs); "onnx", which exports a
+            world and keeps that for the next time; or "auto": ONNX Runtime for an `.onnx` and for
+            a world exported before, else PyTorch.
         device: "cpu"; "cuda"; "tensorrt" (of "onnx" only); or "auto", a GPU if one works.
         threads: of the CPU; 0 leaves the engine's own choice.
 
@@ -40,8 +47,10 @@ def load_playable(
     if device not in DEVICES:
         raise InputError(f"unknown device '{device}'; {did_you_mean(device, DEVICES)}")
     if Path(what).suffix == ".onnx":
-        if engine == "torch":
-            raise InputError(f"engine=torch cannot run {what}: it runs the world it was made from")
+        if engine.startswith("torch"):
+            raise InputError(
+                f"engine={engine} cannot run {what}: it runs the world it was made from"
+            )
         playable, why = _exported(Path(what), device, threads)
     else:
         playable, why = _world(what, engine, device, threads)
@@ -74,7 +83,14 @@ def _world(what: str, engine: str, device: str, threads: int) -> tuple[Playable,
     else:
         where = choose_device(device, threads)
         why = why_torch_has_no_gpu() if where != device else ""
-        runs = TorchEngine(world if where == "cpu" else World.load(what, device=where))
+        name = "torch" if engine == "auto" else engine
+        if name == "torch-graphs" and where == "cpu":
+            raise InputError(
+                f"engine={name} needs a GPU ({why or 'device=cpu'}); use engine=torch-compiled"
+            )
+        runs = TorchEngine(world if where == "cpu" else World.load(what, device=where), name)
+        if name != "torch":
+            _compile(runs)
     return Playable(world.card, runs, world.start_frames, world.start_actions), why
 
 
@@ -100,10 +116,22 @@ def _probe(engine: Engine) -> None:
     engine.step(state, np.zeros(1, np.int64), noise, np.ones(1, np.float32))
 
 
+def _compile(engine: Engine) -> None:
+    """Let PyTorch compile a step now, for one row, and not when somebody plays."""
+    try:
+        _probe(engine)
+    except Exception as error:  # a compiler that is missing, or fails: of many classes
+        from worldflow.onnx_session import first_line
+
+        raise InputError(
+            f"engine={engine.name}: PyTorch cannot compile here ({first_line(error)}); "
+            "use engine=torch"
+        ) from error
+
+
 def _tell(playable: Playable, why: str) -> None:
     engine = playable.engine
-    runs = {"torch": "PyTorch", "onnx": "ONNX Runtime"}[engine.name]
-    line = f"{playable.card.name} runs in {runs} on {engine.device}, {engine.dtype}"
+    line = f"{playable.card.name} runs in {RUNS[engine.name]} on {engine.device}, {engine.dtype}"
     line += f" (no GPU: {why})" if why else ""
     if line not in _told:
         _told.add(line)
