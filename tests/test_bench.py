@@ -44,7 +44,7 @@ def test_both_engines_are_timed_side_by_side(
     out = tmp_path / "new" / "bench.json"
     for module in ("cost", "training_speed"):  # the real one takes long
         monkeypatch.setattr(f"worldflow.{module}.peak_gflops", lambda device, dtype: 1e4)
-    bench(BenchConfig(world, out=out, steps=20, batches=(1, 6), device="cpu"))
+    bench(BenchConfig(world, out=out, steps=20, batches=(1, 6), device="cpu", threads=1))
     figures = json.loads(out.read_text())
     (other,) = figures["others"]
     by_engine = {told["engine"]: told for told in (figures, other)}
@@ -74,7 +74,9 @@ def test_one_engine_alone(world: str, tmp_path: Path) -> None:
     for what in (world, str(write_onnx(tmp_path))):
         out = tmp_path / f"{Path(what).suffix}.json"
         engine = "onnx" if what == world else "auto"
-        bench(BenchConfig(what, out, 5, (2,), engine=engine, device="cpu", training=False))
+        bench(
+            BenchConfig(what, out, 5, (2,), engine=engine, device="cpu", threads=1, training=False)
+        )
         figures = json.loads(out.read_text())
         assert (figures["engine"], figures["others"]) == ("onnx", [])
         assert "train_gflops" not in figures

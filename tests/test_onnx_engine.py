@@ -19,6 +19,8 @@ from worldflow.playable import load_playable
 from worldflow.torch_engine import TorchEngine
 
 STEPS = 16
+NOT_NEEDED = ("torch", "onnx", "onnxscript", "safetensors", "hydra", "omegaconf", "yaml")
+NOT_NEEDED += ("tqdm", "PIL", "av", "ale_py")
 
 
 @pytest.fixture(scope="module")
@@ -122,26 +124,36 @@ def test_the_same_seed_gives_the_same_bytes(path: Path) -> None:
     np.testing.assert_array_equal(dream(), dream())
 
 
-def test_the_file_alone_plays_where_torch_is_not_installed(path: Path, tmp_path: Path) -> None:
-    """Env, film and facts; nor is the package onnx there."""
-    absent = ["torch", "onnx", "onnxscript", "safetensors"]
+@pytest.mark.parametrize(
+    ("absent", "play"),
+    [
+        (["torch", "onnx", "onnxscript", "safetensors"], "out=film.mp4"),
+        ([*NOT_NEEDED], ""),  # in a window, by the dummy driver
+    ],
+    ids=["no torch", "almost nothing"],
+)
+def test_the_file_alone_plays(path: Path, tmp_path: Path, absent: list[str], play: str) -> None:
+    """Env, facts and the player, with NumPy, pygame, Gymnasium and ONNX Runtime alone."""
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys({absent}))
 import gymnasium, worldflow
 from worldflow.cli import main
+import worldflow.demos.window
+worldflow.demos.window.why_no_display = lambda: None
 env = gymnasium.make("worldflow/World-v0", world={str(path)!r}, surprise=True)
 frame, _ = env.reset(seed=0)
 _, _, _, _, info = env.step(1)
 assert frame.shape == (16, 16, 3) and info["nll_excess"] > 0
-assert main(["play", {str(path)!r}, "steps=5", "seed=0", "out=film.mp4", "policy=random"]) == 0
+assert main(["play", {str(path)!r}, "steps=5", "seed=0", "threads=1", *{play.split()}]) == 0
 assert main(["info", {str(path)!r}]) == 0
+assert main(["bench", {str(path)!r}, "steps=5", "batches=[2]", "threads=1"]) == 0
 """
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert told.returncode == 0, told.stderr
-    assert (tmp_path / "film.mp4").stat().st_size > 0
+    assert (tmp_path / "film.mp4").exists() == bool(play)
     assert tiny_world().hash in told.stdout
 
 
