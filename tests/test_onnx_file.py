@@ -10,6 +10,7 @@ import pytest
 from exported import tiny_onnx, write_onnx
 from tiny_world import tiny_world
 
+from worldflow.cli import main
 from worldflow.errors import InputError
 from worldflow.onnx_file import ABOUT_KEY, SCORE_KEY, open_file
 from worldflow.onnx_session import TRIAL, open_session
@@ -90,6 +91,23 @@ def test_another_graph_under_the_same_facts_is_damaged(tmp_path: Path) -> None:
 def test_facts_that_are_missing_are_damage(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="damaged"):
         open_file(rewritten(tmp_path, about={"card": {}}))
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "cut short", "foreign", "older"])
+@pytest.mark.parametrize("verb", ["play", "info", "bench"])
+def test_a_bad_file_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, kind: str
+) -> None:
+    path = tmp_path / "bad.onnx"
+    if kind == "older":
+        path = rewritten(tmp_path, format=0)
+    elif kind != "missing":
+        path.write_bytes({"text": b"hello", "cut short": tiny_onnx()[:-99], "foreign": TRIAL}[kind])
+    assert main([verb, str(path)]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert line.startswith(f"worldflow {verb}: {path} is ")
+    assert "export" in line  # the way out
 
 
 def test_score_is_a_graph_of_its_own(tmp_path: Path) -> None:

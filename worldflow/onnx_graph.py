@@ -50,8 +50,8 @@ def to_onnx(world: World, dtype: str = "float32") -> bytes:
     state = model.first_state(frame)
     action, noise = torch.zeros(2, dtype=torch.int64), torch.zeros(2, model.noise_size)
     drawing = _Step(halved(model) if dtype == "float16" else model)
-    step = _trace(drawing, (*state, action, noise, torch.ones(2)), STEP_INPUTS, STEP_OUTPUTS)
-    score = _trace(_Score(model), (*state, action, frame, noise), SCORE_INPUTS, SCORE_OUTPUTS)
+    step = traced(drawing, (*state, action, noise, torch.ones(2)), STEP_INPUTS, STEP_OUTPUTS)
+    score = traced(_Score(model), (*state, action, frame, noise), SCORE_INPUTS, SCORE_OUTPUTS)
     graph, told = step.SerializeToString(), onnx.ModelProto()
     metadata = pack_metadata(
         _about(world, dtype),
@@ -126,13 +126,13 @@ class _Score(nn.Module):
         )
 
 
-def _trace(
+def traced(
     module: nn.Module,
     arguments: tuple[Tensor, ...],
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
 ) -> Any:
-    """The `onnx.ModelProto` of a module, the first dimension of all arguments free."""
+    """The `onnx.ModelProto` of a module in eval mode, the first dimension of all arguments free."""
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     with _quiet():
         program = torch.onnx.export(

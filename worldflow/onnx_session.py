@@ -70,7 +70,10 @@ def open_session(model: Path | bytes, device: str = "cpu", threads: int = 0) -> 
         session = onnxruntime.InferenceSession(source, options, _providers(device))
     except Exception as error:  # its errors share no class of their own
         name = "the model" if isinstance(model, bytes) else str(model)
-        raise InputError(f"{name} is no ONNX model, or damaged: {first_line(error)}") from error
+        raise InputError(
+            f"{name} is no ONNX model, or damaged ({first_line(error)}): copy it again, or make "
+            "one with worldflow export"
+        ) from error
     if device != "cpu" and GPU_PROVIDERS[device] not in session.get_providers():
         raise NoGpu(device, _library_obstacle(onnxruntime, device))
     return session
