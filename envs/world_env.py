@@ -48,7 +48,7 @@ class WorldEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
 
     Args:
         world: a shipped name, a run folder, a `.safetensors` file, or a world already loaded.
-        engine: "auto" or "torch".
+        engine: "auto", "torch", "onnx", ...: see `worldflow.playable.load_playable`.
         device: "auto", "cpu" or "cuda".
         render_mode: None, "rgb_array" or "human" (a window, at the frame rate of the game).
         max_episode_steps: >= 1; None for the world's own.

@@ -38,7 +38,7 @@ class WorldVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
     Args:
         world: a shipped name, a run folder, a `.safetensors` file, or a world already loaded.
         num_envs: >= 1.
-        engine: "auto" or "torch".
+        engine: "auto", "torch", "onnx", ...: see `worldflow.playable.load_playable`.
         device: "auto", "cpu" or "cuda".
         render_mode: None or "rgb_array".
         autoreset_mode: one of Gymnasium's three, or its value.
