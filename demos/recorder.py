@@ -59,11 +59,13 @@ class Tape:
         """Finish the episode, then the films."""
         if self._writer is None or self.path is None:
             return
+        # Marks on the way back name this tape for long; its encoder takes megabytes.
+        mp4, self._mp4 = self._mp4, None
         try:
             self._writer.close()
         finally:
-            if self._mp4 is not None:
-                self._mp4.close()
+            if mp4 is not None:
+                mp4.close()
         for kind, write in (("gif", write_gif), ("webp", write_webp)):
             if kind in self._films:
                 frames = Episode.open(self.path).frames()

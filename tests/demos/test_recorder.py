@@ -1,10 +1,12 @@
 """Recorded play: what a file holds, where it goes on from, and that it replays bit for bit."""
 
+import gc
 import re
 import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -104,6 +106,28 @@ def test_each_game_is_an_episode_of_its_own(tmp_path):
     assert [len(episode) for episode in recorded] == [5, 3]
     assert [episode.header.seed for episode in recorded] == [3, 4]
     assert all(map(replays, recorded))
+
+
+def test_the_way_back_keeps_no_encoder_of_recordings_that_have_ended(tmp_path, monkeypatch):
+    films = []
+
+    class Watched(recorder_module.Mp4Writer):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            films.append(weakref.ref(self))
+
+    monkeypatch.setattr(recorder_module, "Mp4Writer", Watched)
+    session = make_session(tmp_path)
+    session.recorder = Recorder(tmp_path)
+    session.toggle_recording()
+    play(session, 3)
+    session.restart()
+    play(session, 3)
+    session.toggle_recording()
+    gc.collect()
+    assert [film() for film in films] == [None, None]
+    session.rewind(4)  # their marks are still there
+    session.close()
 
 
 def test_where_nothing_was_played_there_is_no_file(tmp_path):
