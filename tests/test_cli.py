@@ -78,11 +78,17 @@ def test_the_example_in_the_help_is_accepted(verb, monkeypatch):
 
 
 def test_overrides_reach_the_typed_config(runs):
-    overrides = ["model=tiny", "model.hidden=7", "steps=3", "learning_rate=1", "compile=true"]
+    overrides = [
+        "model=tiny",
+        "model.hidden=[7,5,5,5]",
+        "steps=3",
+        "learning_rate=1",
+        "compile=true",
+    ]
     assert main(["train", "data=a", "out=b", *overrides]) == 0
     (config,) = runs
     assert dataclasses.is_dataclass(config.model)
-    assert config.model.hidden == 7
+    assert config.model.hidden == (7, 5, 5, 5)
     assert isinstance(config.model.channels, tuple)
     assert (config.data, config.steps, config.compile) == ("a", 3, True)
     assert isinstance(config.learning_rate, float)

@@ -48,8 +48,7 @@ def test_a_step_draws_from_the_scored_density() -> None:
     given = model.conditions(*model.trunk.pad_history(to_signed(frames), actions))
     last = type(given)(
         type(given.features)(*(f[1::2] for f in given.features)),
-        given.mean[1::2],
-        given.log_scale[1::2],
+        *(part[1::2] for part in given[1:]),
     )
     outcome = model.outcome(model.flow.decode(noise[:, :-1], last, torch.ones(2)), last)
     assert (shown.int() - to_bytes(outcome.frame).int()).abs().max() <= 1

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from worldflow import objective
 from worldflow.dataset import Clips, ClipSampler, open_dataset
-from worldflow.model import to_signed
+from worldflow.model import WorldModel, to_signed
 from worldflow.objective import (
     ObjectiveConfig,
     loss_parts,
@@ -22,7 +22,7 @@ from worldflow.objective import (
 )
 
 SIGMA = CONFIG.sigma
-PLAIN = ObjectiveConfig(context_noise=0.0, reconstructed=0.0, motion_weight=1.0)
+PLAIN = ObjectiveConfig(context_noise=0.0, reconstructed=0.0, focus=1.0)
 
 
 @pytest.fixture
@@ -40,7 +40,11 @@ def figures(clips: Clips, config: ObjectiveConfig = PLAIN, seed: int = 0) -> dic
 def test_the_loss_is_the_sum_that_it_says(clips: Clips) -> None:
     parts = figures(clips)
     dims = 3 * 16 * 16
-    expected = (parts["nll_excess_nats"] + parts["base_nll_excess_nats"]) / dims
+    nll = (
+        "nll_excess_nats",
+        "base_nll_excess_nats",
+    )
+    expected = sum(parts[name] for name in nll) / dims
     expected += (parts["denoised_mse"] + PLAIN.mean_weight * parts["mean_mse"]) / (2 * SIGMA**2)
     expected += PLAIN.event_weight * (parts["reward_loss"] + parts["termination_loss"])
     assert parts["loss"] == pytest.approx(expected, rel=1e-5)
@@ -48,42 +52,61 @@ def test_the_loss_is_the_sum_that_it_says(clips: Clips) -> None:
 
 def test_what_moves_counts_more(clips: Clips) -> None:
     """The weighted likelihood is the sum of the sites', each as often as its place says."""
-    plain, weighted = figures(clips), figures(clips, replace(PLAIN, motion_weight=8.0))
+    plain, weighted = figures(clips), figures(clips, replace(PLAIN, focus=8.0))
     assert weighted["nll_excess_nats"] == plain["nll_excess_nats"] == plain["weighted_nll"]
-    still = clips.frames[:, :1].repeat(clips.frames.shape[1], axis=1)
-    at_rest = replace(clips, frames=still)
-    assert figures(at_rest, replace(PLAIN, motion_weight=8.0)) == figures(at_rest)
-    # One pixel of the last known frame flickers: the 9x9 places around it count eight times.
-    still[:, CONFIG.history - 1, 8, 8] ^= 255
-    flicker = replace(clips, frames=still)
-    model = tiny_model()
-    places = []
+    assert weighted["weighted_nll"] > plain["weighted_nll"]
 
-    def spy(*inputs: Any) -> Any:
-        places.append(inputs[3].places)
-        return loss_parts(*inputs)
+
+def flicker(clips: Clips, index: int) -> Clips:
+    """Frames that stand still but for one pixel of the frame at `index`."""
+    still = clips.frames[:, :1].repeat(clips.frames.shape[1], axis=1)
+    still[:, index, 8, 8] ^= 255
+    return replace(clips, frames=still)
+
+
+def places_of(clips: Clips, model: WorldModel) -> Tensor:
+    """What the pixels of each clip's first step count `(3, 16, 16)`."""
+    seen = []
+
+    def spy(model: WorldModel, context: Tensor, actions: Tensor, targets: Any, focus: float) -> Any:
+        given = model.conditions(context, actions)
+        seen.append(objective._places(targets.moved, given, model.base.floor, focus))
+        return loss_parts(model, context, actions, targets, focus)
 
     generator = torch.Generator().manual_seed(0)
-    training_loss(model, flicker, generator, replace(PLAIN, motion_weight=8.0), spy)
-    first = places[0].view(3, 6, 16, 16)[:, 0]
-    assert bool((first[:, 4:13, 4:13] == 8).all())
-    assert int((first == 8).sum()) == 3 * 81
-    assert int((first == 1).sum()) == 3 * (256 - 81)
+    training_loss(model, clips, generator, replace(PLAIN, focus=8.0), spy)
+    return seen[0].view(3, 6, 16, 16)[:, 0]
+
+
+def sure_model() -> WorldModel:
+    """One whose base is in no doubt."""
+    model = tiny_model()
+    with torch.no_grad():
+        model.base.out.weight[12:] = 0
+        model.base.out.bias[12:] = -20
+    return model
+
+
+def test_places_are_around_what_moved_in_the_last_known_frames(clips: Clips) -> None:
+    places = places_of(flicker(clips, CONFIG.history - 1), sure_model())
+    assert bool((places[:, 4:13, 4:13] == 8).all())
+    assert int((places == 8).sum()) == 3 * 81
+    assert int((places == 1).sum()) == 3 * (256 - 81)
+
+
+def test_places_are_around_what_the_base_is_in_doubt_of(clips: Clips) -> None:
+    model = sure_model()
+    with torch.no_grad():
+        model.base.out.bias[12:] = 0
+    assert bool((places_of(flicker(clips, 0), model) == 8).all())
 
 
 def test_a_change_that_is_still_to_come_counts_for_nothing(clips: Clips) -> None:
     """Else the weights would tell of the future, and the likelihood would be none."""
-    places = []
-
-    def spy(*inputs: Any) -> Any:
-        places.append(inputs[3].places)
-        return loss_parts(*inputs)
-
-    for _ in range(2):
-        generator = torch.Generator().manual_seed(0)
-        training_loss(tiny_model(), clips, generator, ObjectiveConfig(reconstructed=0.0), spy)
-        clips.frames[:, -1] = 255 - clips.frames[:, -1]
-    assert torch.equal(*places)
+    model = sure_model()
+    before = places_of(clips, model)
+    clips.frames[:, CONFIG.history] = 255 - clips.frames[:, CONFIG.history]
+    assert torch.equal(before, places_of(clips, model))
 
 
 def test_ghosts_are_the_bases_mean_mixed_in(clips: Clips) -> None:

@@ -111,6 +111,6 @@ def test_another_version_is_refused(path: Path) -> None:
 
 def test_weights_that_do_not_fit_are_refused(path: Path) -> None:
     model = json.loads(json.dumps(tiny_world()._shape()))
-    model["config"]["hidden"] = 16
+    model["config"]["hidden"] = [16, 8, 8, 8]
     rewrite(path, model=model)
     assert "damaged" in refusal(path)

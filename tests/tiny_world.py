@@ -11,7 +11,13 @@ from worldflow.world import World
 
 SIZE, ACTIONS, WINDOW = 16, 3, 5
 CONFIG = ModelConfig(
-    channels=(8, 8, 16), blocks=(1, 1, 1), hidden=8, components=3, heads=2, window=WINDOW
+    channels=(8, 8, 16),
+    blocks=(1, 1, 1),
+    hidden=(8, 8, 8, 8),
+    candidates=3,
+    components=2,
+    heads=2,
+    window=WINDOW,
 )
 
 

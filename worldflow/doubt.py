@@ -23,8 +23,12 @@ def doubt(given: Conditions, floor: float) -> Tensor:
     The entropy of the pixels that it holds for wider than twice the least (`floor`, a log
     standard deviation): a little doubt everywhere is only a model that is not done yet.
     """
-    entropy = (given.log_scale.detach() - floor - math.log(2)).clamp(min=0)
-    return entropy.sum(dim=(1, 2, 3)).clamp(max=CEILING)
+    return in_doubt(given, floor).sum(dim=(1, 2, 3)).clamp(max=CEILING)
+
+
+def in_doubt(given: Conditions, floor: float) -> Tensor:
+    """Of each pixel and colour `(N, 3, H, W)`: its entropy above that width, nats, or 0."""
+    return (given.log_scale.detach() - floor - math.log(2)).clamp(min=0)
 
 
 class Doubts:

@@ -24,6 +24,7 @@ from worldflow.trunk import Features, full_precision, zeroed
 
 LEVELS = 3  # 64 -> 32 -> 16 -> 8: at 8x8 one bright pixel still stands 4 sigma out of the noise
 SCALE_FLOOR = 0.9  # of sigma: no density is narrower, so none is unbounded
+BEND = 100.0  # squared distances in units of the noise beyond which mismatch grows slowly
 
 
 class Conditions(NamedTuple):
@@ -32,25 +33,39 @@ class Conditions(NamedTuple):
     features: Features
     mean: Tensor  # (N, 3, H, W), the base's mean, float32
     log_scale: Tensor  # (N, 3, H, W), the base's log standard deviation, float32
+    pictures: Tensor  # (N, K*3, H/2, W/2), K candidate frames at half size, less the mean
+    details: Tensor  # (N, K*9, H/2, W/2), and the Haar details that make them whole
 
 
 class GaussianBase(nn.Module):
-    """Features -> mean and scale of a diagonal Gaussian: a residual on the last frame."""
+    """Features -> mean and scale of a diagonal Gaussian: a residual on the last frame.
 
-    def __init__(self, channels: int, sigma: float) -> None:
+    Beside them K candidate frames, among which the flow chooses at every place and scale.
+    """
+
+    def __init__(self, channels: int, candidates: int, sigma: float) -> None:
         super().__init__()
         self.floor = math.log(SCALE_FLOOR * sigma)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.out = zeroed(nn.Conv2d(channels, 24, 1))
         # A scale of about 2 sigma to begin with, so that no change is a catastrophe.
         self.out.bias = nn.Parameter(torch.tensor([0.0, -1.0]).repeat_interleave(12))
+        self.pictures = zeroed(nn.Conv2d(channels, 3 * candidates, 1))
+        self.details = zeroed(nn.Conv2d(channels, 9 * candidates, 1))
 
     def forward(self, features: Features, last_frame: Tensor) -> Conditions:
         """`last_frame` `(N, 3, H, W)` in [-1, 1]."""
-        raw = full_precision(self.out(F.silu(self.conv(features.fine))))
+        h = F.silu(self.conv(features.fine))
+        raw = full_precision(self.out(h))
         residual, spread = F.pixel_shuffle(raw, 2).chunk(2, dim=1)
         log_scale = self.floor * (1 - torch.sigmoid(spread))  # within [floor, 0]
-        return Conditions(features, last_frame + residual, log_scale)
+        return Conditions(
+            features,
+            mean=last_frame + residual,
+            log_scale=log_scale,
+            pictures=full_precision(self.pictures(h)),
+            details=full_precision(self.details(h)),
+        )
 
 
 def gaussian_log_prob(y: Tensor, given: Conditions) -> Tensor:
@@ -77,40 +92,68 @@ class MixtureHead(nn.Module):
         self.floor = math.log(SCALE_FLOOR * sigma)
         ladder = torch.linspace(math.log(sigma), math.log(reach), components)
         self.register_buffer("ladder", ladder, persistent=False)
-        self.out = zeroed(nn.Conv2d(channels, components * (1 + 2 * size), 1))
-        logits = -torch.arange(components, dtype=torch.float32)
+        # One layer each: the parts of a single one would be put together again in every
+        # backward pass, which costs more than the layer.
+        self.weigh = zeroed(nn.Conv2d(channels, components, 1))
+        self.shift = zeroed(nn.Conv2d(channels, components * size, 1))
+        self.spread = zeroed(nn.Conv2d(channels, components * size, 1))
         above = (ladder - self.floor).repeat_interleave(size)
-        spread = above + torch.log(-torch.expm1(-above))  # the inverse of softplus
-        self.out.bias = nn.Parameter(torch.cat((logits, torch.zeros_like(spread), spread)))
+        self.weigh.bias = nn.Parameter(-torch.arange(components, dtype=torch.float32))
+        self.spread.bias = nn.Parameter(above + torch.log(-torch.expm1(-above)))  # softplus^-1
 
-    def forward(self, hidden: Tensor, centre: Tensor) -> Mixture:
-        """`hidden` `(N, C, h, w)`, `centre` `(N, d, h, w)`."""
-        log_weights, places = self._raw(hidden)
-        shift, spread = places.unbind(1)
+    def forward(self, hidden: Tensor, centre: Tensor, prior: Tensor | None = None) -> Mixture:
+        """`hidden` `(N, C, h, w)`, `centre` `(N, K or 1, d, h, w)`, `prior` `(N, K, h, w)`."""
+        log_weights, shift, spread = self._raw(hidden, prior)
         reach = torch.exp(self.ladder)[None, :, None, None, None]
-        return Mixture(log_weights, *self._placed(shift, spread, reach, centre[:, None]))
+        return Mixture(log_weights, *self._placed(shift, spread, reach, centre))
 
     def decode(
-        self, hidden: Tensor, centre: Tensor, eps: Tensor, selector: Tensor, temperature: Tensor
+        self,
+        hidden: Tensor,
+        centre: Tensor,
+        prior: Tensor | None,
+        eps: Tensor,
+        selector: Tensor,
+        temperature: Tensor,
     ) -> Tensor:
         """`mixture.decode` of what `forward` gives, but only the chosen components are made."""
-        log_weights, places = self._raw(hidden)
+        log_weights, shift, spread = self._raw(hidden, prior)
 
         def component(index: Tensor) -> tuple[Tensor, Tensor]:
-            where = index.view(-1, 1, 1, 1, *index.shape[1:]).expand(-1, 2, -1, self.size, -1, -1)
-            shift, spread = places.gather(2, where).flatten(1, 3).chunk(2, dim=1)
             reach = F.embedding(index, torch.exp(self.ladder)[:, None]).movedim(-1, 1)
-            return self._placed(shift, spread, reach, centre)
+            moved, width = (mixture.chosen(values, index) for values in (shift, spread))
+            about = centre[:, 0] if centre.shape[1] == 1 else mixture.chosen(centre, index)
+            return self._placed(moved, width, reach, about)
 
         return mixture.decode(log_weights, component, eps, selector, temperature, self.sigma)
 
-    def _raw(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-weights `(N, K, h, w)`; shifts and spreads `(N, 2, K, d, h, w)`."""
+    def encode(
+        self,
+        hidden: Tensor,
+        centre: Tensor,
+        prior: Tensor | None,
+        value: Tensor,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`eps` and `selector` of `value`, and what `decode` makes of them: it, but for rounding.
+
+        What comes after is to be conditioned on that, to the bit: a rare component's interval of
+        selectors is so narrow that the weights must not differ by a rounding.
+        """
+        eps, selector = mixture.encode(self(hidden, centre, prior), value, generator)
+        warm = torch.ones_like(eps[:, 0, 0, 0])
+        return eps, selector, self.decode(hidden, centre, prior, eps, selector, warm)
+
+    def _raw(self, hidden: Tensor, prior: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights `(N, K, h, w)`, shifts and spreads `(N, K, d, h, w)`."""
         # Channels last would put the sites' densities in the slowest of orders.
-        raw = full_precision(self.out(hidden)).contiguous()
-        k, d = self.components, self.size
-        logits, places = raw.split((k, 2 * k * d), dim=1)
-        return mixture.floored_log_weights(logits), places.unflatten(1, (2, k, d))
+        logits, shift, spread = (
+            full_precision(layer(hidden)).contiguous()
+            for layer in (self.weigh, self.shift, self.spread)
+        )
+        grid = (self.components, self.size)
+        log_weights = mixture.floored_log_weights(logits if prior is None else logits + prior)
+        return log_weights, shift.unflatten(1, grid), spread.unflatten(1, grid)
 
     def _placed(
         self, shift: Tensor, spread: Tensor, reach: Tensor, centre: Tensor
@@ -121,136 +164,184 @@ class MixtureHead(nn.Module):
         return centre + shift * reach, self.floor + F.softplus(spread)
 
 
-def regression(gains: Tensor, apart: Tensor) -> Tensor:
-    """What `apart` `(N, b, h, w)`, drawn so far and told as a distance from its mean, moves.
+class Scale(NamedTuple):
+    """The K candidate frames at one scale of the pyramid."""
 
-    `gains` `(N, a*b, h, w)` is a matrix at each site, as in the conditional mean of a Gaussian:
-    `(N, a, h, w)`. A lamp's edges are as strong as its drawn colour says; a network that sees the
-    colour squashed would have to learn that product.
+    pictures: Tensor  # (N, K, 3, h, w)
+    details: Tensor  # (N, K, 9, h, w)
+
+
+def candidate_scales(given: Conditions) -> list[Scale]:
+    """The candidates' Haar pyramids, coarse to fine."""
+    means = haar.pyramid(given.mean.detach(), LEVELS)
+    k = given.pictures.shape[1] // 3
+    own = haar.pyramid(given.pictures, LEVELS - 1)
+    pictures = [part.unflatten(1, (k, 3)) for part in (*own.pictures, given.pictures)]
+    # The pyramid has each band of all candidates together.
+    details = [part.unflatten(1, (3, k, 3)).transpose(1, 2).flatten(2, 3) for part in own.details]
+    details.append(given.details.unflatten(1, (k, 9)))
+    return [
+        Scale(picture + mean[:, None], detail + detail_mean[:, None])
+        for picture, mean, detail, detail_mean in zip(
+            pictures, means.pictures, details, means.details, strict=True
+        )
+    ]
+
+
+def mismatch(drawn: Tensor, pictures: Tensor, sigma: float) -> Tensor:
+    """How far `drawn` `(N, 3, h, w)` is from each of `pictures` `(N, K, 3, h, w)`: `(N, K, h, w)`.
+
+    The squared distance in units of the noise, bent where it is large, so that candidates that
+    are not yet learned well are told apart, too.
     """
-    n, count, h, w = apart.shape
-    gains = full_precision(gains).contiguous().view(n, -1, count, h, w)
-    return (gains * apart[:, None]).sum(dim=2)
+    distance = ((drawn[:, None] - pictures) / sigma).square().sum(dim=2)
+    return BEND * torch.log1p(distance / BEND)
 
 
 class CoarseStep(nn.Module):
     """Draws the 8x8 picture in four interleaved groups of cells, each seeing those before.
 
     Neighbours are never drawn together, so that two possible places of one object can see
-    each other; a mixture for each cell, so that independent choices stay independent.
+    each other; a mixture for each cell, so that independent choices stay independent. The
+    components of a cell are the candidate frames, and a candidate that its neighbours have
+    been drawn from is the likelier one, as far as the network finds that they belong together.
     """
 
     GROUPS = ((0, 0), (1, 1), (0, 1), (1, 0))  # offsets of a 2x2 interleaving
     masks: Tensor  # (G, 5, h, w): three of zeros, then 1 at cells drawn before, and to be drawn
 
     def __init__(
-        self, features: int, hidden: int, components: int, sigma: float, grid: int
+        self, features: int, hidden: int, candidates: int, sigma: float, grid: int
     ) -> None:
         super().__init__()
         self.sigma = sigma
-        self.from_features = nn.Conv2d(features + 3, hidden, 1)
-        self.from_drawn = nn.Conv2d(5, hidden, 3, padding=1)
+        self.from_features = nn.Conv2d(features + 3 + 3 * candidates, hidden, 1)
+        self.from_drawn = nn.Conv2d(5 + candidates, hidden, 3, padding=1)
         self.conv1 = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.gains = zeroed(nn.Conv2d(hidden, 3 * 27, 1))
-        self.head = MixtureHead(hidden, 3, components, sigma, reach=2.0**LEVELS)
+        self.bond = zeroed(nn.Conv2d(hidden, 1, 1))
+        self.head = MixtureHead(hidden, 3, candidates, sigma, reach=2.0**LEVELS)
         masks = torch.zeros(len(self.GROUPS), 5, grid, grid)
         for index, (y, x) in enumerate(self.GROUPS):
             masks[index + 1 :, 3, y::2, x::2] = 1
             masks[index, 4, y::2, x::2] = 1
         self.register_buffer("masks", masks, persistent=False)
 
-    def _group(self, index: int, drawn: Tensor, context: Tensor, centre: Tensor) -> Mixture:
+    def _group(self, index: int, drawn: Tensor, context: Tensor, pictures: Tensor) -> Mixture:
         """The mixtures of group `index`, given `drawn` (only the groups before it count)."""
-        h, centre = self._conditioned(index, drawn, context, centre)
-        mixtures: Mixture = self.head(self.cells(h, index), self.cells(centre, index))
+        conditioned = self._conditioned(index, drawn, context, pictures)
+        mixtures: Mixture = self.head(*(self.cells(values, index) for values in conditioned))
         return mixtures
 
     def _conditioned(
-        self, index: int, drawn: Tensor, context: Tensor, centre: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, index: int, drawn: Tensor, context: Tensor, pictures: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What the head needs for group `index`, on the grid of all cells."""
         masks = self.masks[index : index + 1]
-        apart = (drawn - centre) * masks[:, 3:4]
-        seen = F.pad(torch.asinh(apart / self.sigma), (0, 0, 0, 0, 0, 2)) + masks
+        apart = asinh_units(drawn - pictures[:, 0], self.sigma)
+        far = mismatch(drawn, pictures, self.sigma) * masks[:, 3:4]
+        seen = F.pad(apart * masks[:, 3:4], (0, 0, 0, 0, 0, 2)) + masks
+        seen = torch.cat((seen, far / BEND), dim=1)
         h = F.silu(context + self.from_drawn(seen))
         h = F.silu(self.conv2(F.silu(self.conv1(h))))
-        around = F.unfold(apart, 3, padding=1).unflatten(2, apart.shape[2:])
-        return h, centre + regression(self.gains(h), around)
+        bond = F.softplus(full_precision(self.bond(h)) - 2)
+        return h, pictures, -9 * bond * F.avg_pool2d(far, 3, stride=1, padding=1)
 
     def cells(self, values: Tensor, index: int) -> Tensor:
         """Group `index` of a grid `(..., h, w)` -> `(..., h/2, w/2)`."""
         y, x = self.GROUPS[index]
         return values[..., y::2, x::2]
 
-    def _context(self, features: Tensor, centre: Tensor) -> Tensor:
-        return self.from_features(torch.cat((features, centre), dim=1))  # type: ignore[no-any-return]
+    def _context(self, features: Tensor, pictures: Tensor) -> Tensor:
+        first = pictures[:, 0]
+        apart = asinh_units(pictures - first[:, None], self.sigma).flatten(1, 2)
+        return self.from_features(torch.cat((features, first, apart), dim=1))  # type: ignore[no-any-return]
 
-    def log_prob(self, value: Tensor, features: Tensor, centre: Tensor) -> Tensor:
+    def log_prob(self, value: Tensor, features: Tensor, pictures: Tensor) -> Tensor:
         """The log-density of each cell `(N, h, w)`."""
-        context = self._context(features, centre)
+        context = self._context(features, pictures)
         sites = torch.zeros_like(value[:, 0])
         for index, (y, x) in enumerate(self.GROUPS):
-            cells = self._group(index, value, context, centre)
+            cells = self._group(index, value, context, pictures)
             sites[:, y::2, x::2] = mixture.log_prob(cells, self.cells(value, index))
         return sites
 
     def decode(
-        self, eps: Tensor, selector: Tensor, features: Tensor, centre: Tensor, temperature: Tensor
+        self, eps: Tensor, selector: Tensor, features: Tensor, pictures: Tensor, temperature: Tensor
     ) -> Tensor:
-        context = self._context(features, centre)
-        drawn = centre  # of which nothing is seen or kept
+        context = self._context(features, pictures)
+        drawn = torch.zeros_like(eps)  # of which nothing is seen or kept
         for index in range(len(self.GROUPS)):
             # All cells are drawn and those of the group kept: exported, that is far cheaper
             # than to take cells out and to put them back.
-            h, moved = self._conditioned(index, drawn, context, centre)
-            value = self.head.decode(h, moved, eps, selector, temperature)
+            conditioned = self._conditioned(index, drawn, context, pictures)
+            value = self.head.decode(*conditioned, eps, selector, temperature)
             drawn = torch.where(self.masks[index, 4] > 0, value, drawn)
         return drawn
 
     def encode(
-        self, value: Tensor, features: Tensor, centre: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        context = self._context(features, centre)
-        eps, selector = torch.zeros_like(value), torch.zeros_like(value[:, 0])
-        for index, (y, x) in enumerate(self.GROUPS):
-            cells = self._group(index, value, context, centre)
-            part = mixture.encode(cells, self.cells(value, index), generator)
-            eps[:, :, y::2, x::2], selector[:, y::2, x::2] = part
-        return eps, selector
+        self, value: Tensor, features: Tensor, pictures: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        context = self._context(features, pictures)
+        eps, selector, drawn = (torch.zeros_like(v) for v in (value, value[:, 0], value))
+        for index in range(len(self.GROUPS)):
+            conditioned = self._conditioned(index, drawn, context, pictures)
+            told = self.head.encode(*conditioned, value, generator)
+            kept = self.masks[index, 4] > 0
+            eps, selector, drawn = (
+                torch.where(kept, new, old)
+                for new, old in zip(told, (eps, selector, drawn), strict=True)
+            )
+        return eps, selector, drawn
+
+
+def asinh_units(apart: Tensor, sigma: float) -> Tensor:
+    """A distance as a network wants to see it: in units of the noise, squashed."""
+    return torch.asinh(apart / sigma)
 
 
 class DetailStep(nn.Module):
-    """The mixture of one scale's details: all cells at once, three bands of a cell together."""
+    """The mixture of one scale's details: all cells at once, three bands of a cell together.
+
+    The coarser picture, drawn already, tells which of the candidate frames each cell is of.
+    Where it may not tell enough yet the components are the candidates (`choose`); at the
+    finest scale they lie around the candidates' mean, weighted by how well each of them fits.
+    """
 
     def __init__(
-        self, features: int, hidden: int, components: int, sigma: float, reach: float
+        self,
+        features: int,
+        hidden: int,
+        candidates: int,
+        components: int,
+        sigma: float,
+        reach: float,
     ) -> None:
         super().__init__()
-        self.sigma = sigma
+        self.sigma, self.choose = sigma, components == candidates
+        self.prior = zeroed(nn.Conv2d(features, candidates, 1))
+        self.sharpness = nn.Parameter(torch.zeros(()))
         self.conv1 = nn.Conv2d(features + 15, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.gains = zeroed(nn.Conv2d(hidden, 9 * 3, 1))
         self.head = MixtureHead(hidden, 9, components, sigma, reach)
 
-    def forward(
-        self, features: Tensor, coarser: Tensor, coarser_mean: Tensor, detail_mean: Tensor
-    ) -> Mixture:
+    def forward(self, features: Tensor, coarser: Tensor, scale: Scale) -> Mixture:
         """All on the grid of the coarser picture; `coarser` `(N, 3, h, w)` is drawn already."""
-        mixtures: Mixture = self.head(
-            *self.conditioned(features, coarser, coarser_mean, detail_mean)
-        )
+        mixtures: Mixture = self.head(*self.conditioned(features, coarser, scale))
         return mixtures
 
     def conditioned(
-        self, features: Tensor, coarser: Tensor, coarser_mean: Tensor, detail_mean: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What the head needs."""
-        apart = coarser - coarser_mean
-        surprise = torch.asinh(apart / self.sigma)
-        h = torch.cat((features, surprise, coarser_mean, detail_mean), dim=1)
+        self, features: Tensor, coarser: Tensor, scale: Scale
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the head needs: its input, centres and prior logits."""
+        far = F.softplus(self.sharpness) * mismatch(coarser, scale.pictures, self.sigma)
+        fit = torch.log_softmax(full_precision(self.prior(features)) - far, dim=1)
+        weights = torch.exp(fit)[:, :, None]
+        picture, detail = ((weights * values).sum(dim=1) for values in scale)
+        surprise = asinh_units(coarser - picture, self.sigma)
+        h = torch.cat((features, surprise, picture, detail), dim=1)
         h = F.silu(self.conv2(F.silu(self.conv1(h))))
-        return h, detail_mean + regression(self.gains(h), apart)
+        return (h, scale.details, fit) if self.choose else (h, detail[:, None], None)
 
 
 class MultiscaleFlow(nn.Module):
@@ -265,16 +356,21 @@ class MultiscaleFlow(nn.Module):
         *,
         size: int,
         features: tuple[int, int, int],
-        hidden: int,
+        hidden: tuple[int, int, int, int],
+        candidates: int,
         components: int,
         sigma: float,
     ) -> None:
         super().__init__()
         fine, middle, coarse = features
-        self.coarse = CoarseStep(coarse, 2 * hidden, components, sigma, size // 2**LEVELS)
+        self.coarse = CoarseStep(coarse, hidden[0], candidates, sigma, size // 2**LEVELS)
         self.details = nn.ModuleList(
-            DetailStep(channels, hidden, components, sigma, reach=2.0**level)
-            for channels, level in ((coarse, 3), (middle, 2), (fine, 1))
+            DetailStep(channels, width, candidates, count, sigma, reach=2.0**level)
+            for channels, width, count, level in (
+                (coarse, hidden[1], candidates, 3),
+                (middle, hidden[2], candidates, 2),
+                (fine, hidden[3], components, 1),
+            )
         )
         self.grids = [size // 2**level for level in (LEVELS, LEVELS, 2, 1)]  # of each site map
         self.depths = [3, 9, 9, 9]  # coefficients of a site
@@ -287,34 +383,40 @@ class MultiscaleFlow(nn.Module):
 
     def site_log_probs(self, y: Tensor, given: Conditions) -> list[Tensor]:
         pictures, details = haar.pyramid(y, LEVELS)
-        means, detail_means = haar.pyramid(given.mean.detach(), LEVELS)
-        sites = [self.coarse.log_prob(pictures[0], given.features.coarse, means[0])]
+        scales = candidate_scales(given)
+        sites = [self.coarse.log_prob(pictures[0], given.features.coarse, scales[0].pictures)]
         for i, step in enumerate(self.details):
-            parts = step(given.features[2 - i], pictures[i], means[i], detail_means[i])
+            parts = step(given.features[2 - i], pictures[i], scales[i])
             sites.append(mixture.log_prob(parts, details[i]))
         return sites
 
     def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
         eps, picks = self.split_noise(noise)
-        means, detail_means = haar.pyramid(given.mean, LEVELS)
-        picture = self.coarse.decode(eps[0], picks[0], given.features.coarse, means[0], temperature)
+        scales = candidate_scales(given)
+        picture = self.coarse.decode(
+            eps[0], picks[0], given.features.coarse, scales[0].pictures, temperature
+        )
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            h, moved = step.conditioned(given.features[2 - i], picture, means[i], detail_means[i])
-            detail = step.head.decode(h, moved, eps[i + 1], picks[i + 1], temperature)
+            conditioned = step.conditioned(given.features[2 - i], picture, scales[i])
+            detail = step.head.decode(*conditioned, eps[i + 1], picks[i + 1], temperature)
             picture = haar.synthesise(picture, detail)
         return picture
 
     def encode(self, y: Tensor, given: Conditions, generator: torch.Generator | None) -> Tensor:
         (picture, *_), details = haar.pyramid(y, LEVELS)
-        means, detail_means = haar.pyramid(given.mean, LEVELS)
-        parts = [self.coarse.encode(picture, given.features.coarse, means[0], generator)]
+        scales = candidate_scales(given)
+        *part, picture = self.coarse.encode(
+            picture, given.features.coarse, scales[0].pictures, generator
+        )
+        parts = [part]
         for i, step in enumerate(self.details):
-            sites = step(given.features[2 - i], picture, means[i], detail_means[i])
-            parts.append(mixture.encode(sites, details[i], generator))
-            picture = haar.synthesise(picture, details[i])  # to the bit what decode will see
-        eps = [eps.flatten(1) for eps, _ in parts]
-        return torch.cat(eps + [selector.flatten(1) for _, selector in parts], dim=1)
+            assert isinstance(step, DetailStep)
+            conditioned = step.conditioned(given.features[2 - i], picture, scales[i])
+            *part, detail = step.head.encode(*conditioned, details[i], generator)
+            parts.append(part)
+            picture = haar.synthesise(picture, detail)
+        return torch.cat([part[j].flatten(1) for j in (0, 1) for part in parts], dim=1)
 
     def split_noise(self, noise: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """`(N, noise_size)` -> eps `(N, d, h, w)` and selector `(N, h, w)` of each step."""

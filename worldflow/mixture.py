@@ -29,7 +29,7 @@ class Mixture(NamedTuple):
 
     def component(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-scale `(N, d, h, w)` of the components `index` `(N, h, w)`."""
-        return _component(self.mean, index), _component(self.log_scale, index)
+        return chosen(self.mean, index), chosen(self.log_scale, index)
 
 
 Component = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -92,9 +92,7 @@ def encode(
     posterior = torch.softmax(component_log_prob(mixture, value), dim=1)
     draw, place = torch.rand((2, *value[:, 0].shape), generator=generator, device=value.device)
     index = (torch.cumsum(posterior, dim=1)[:, :-1] <= draw[:, None]).sum(dim=1)
-    eps = (value - _component(mixture.mean, index)) * torch.exp(
-        -_component(mixture.log_scale, index)
-    )
+    eps = (value - chosen(mixture.mean, index)) * torch.exp(-chosen(mixture.log_scale, index))
     weights = torch.softmax(mixture.log_weights, dim=1)  # as decode computes them
     upper = torch.cumsum(weights, dim=1).gather(1, index[:, None])[:, 0]
     width = weights.gather(1, index[:, None])[:, 0]
@@ -107,7 +105,7 @@ def standard_normal_cdf(z: Tensor) -> Tensor:
     return 0.5 * (1 + torch.erf(z * math.sqrt(0.5)))
 
 
-def _component(values: Tensor, index: Tensor) -> Tensor:
+def chosen(values: Tensor, index: Tensor) -> Tensor:
     """`(N, K, d, h, w)` at `index` `(N, h, w)` -> `(N, d, h, w)`."""
     d = values.shape[2]
     return values.gather(1, index[:, None, None].expand(-1, -1, d, -1, -1))[:, 0]

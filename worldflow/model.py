@@ -19,8 +19,9 @@ class ModelConfig:
 
     channels: tuple[int, int, int]  # of the trunk at 1/2, 1/4 and 1/8 of the frame's size
     blocks: tuple[int, int, int]  # residual blocks on each side of the U-Net at those sizes
-    hidden: int  # width of the flow's conditioners
-    components: int = 8  # of every mixture
+    hidden: tuple[int, int, int, int]  # widths of the flow's conditioners, coarse to fine
+    candidates: int = 8  # frames that the flow chooses among
+    components: int = 4  # of the mixtures at the finest scale
     heads: int = 4  # of the attentions
     history: int = 4  # L, frames that the trunk sees directly
     window: int = 32  # W, frames that its temporal attention reaches
@@ -65,11 +66,12 @@ class WorldModel(nn.Module):
             window=config.window,
             heads=config.heads,
         )
-        self.base = GaussianBase(config.channels[0], config.sigma)
+        self.base = GaussianBase(config.channels[0], config.candidates, config.sigma)
         self.flow = MultiscaleFlow(
             size=size,
             features=config.channels,
             hidden=config.hidden,
+            candidates=config.candidates,
             components=config.components,
             sigma=config.sigma,
         )
@@ -170,8 +172,8 @@ class OutcomeHead(nn.Module):
         # Trust the mean until taught otherwise.
         self.picture.bias = nn.Parameter(torch.tensor([-4.0, 0.0]).repeat_interleave(12))
         self.shrink = nn.Conv2d(fine, coarse, 4, stride=4)
-        self.events = nn.Conv2d(2 * coarse, coarse, 3, padding=1)
-        self.verdict = nn.Linear(2 * coarse, rewards + 1)
+        self.events = nn.Conv2d(2 * coarse, coarse // 2, 3, padding=1)
+        self.verdict = nn.Linear(coarse, rewards + 1)
 
     def forward(self, y: Tensor, given: Conditions) -> Outcome:
         mean = given.mean.detach()

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldflow.dataset import Clips
-from worldflow.doubt import doubt
-from worldflow.flow import gaussian_log_prob
+from worldflow.doubt import doubt, in_doubt
+from worldflow.flow import Conditions, gaussian_log_prob
 from worldflow.model import WorldModel, to_bytes, to_signed
 
 # A sample is on the recorded branch if it is this close at every pixel: 10 % of the range.
@@ -22,13 +22,13 @@ SAME_BRANCH = 0.2
 class ObjectiveConfig:
     """The parts of the loss beside the two likelihoods, and what the context goes through."""
 
-    context_noise: float = 0.02  # largest standard deviation of noise on the context frames
+    context_noise: float = 0.004  # largest standard deviation of noise on the context frames
     reconstructed: float = 0.4  # share of updates whose context is the model's own pictures
     reconstruction_depth: int = 4  # rolled 1 to this many steps
     sampled: float = 0.5  # share of these updates that use free samples where they may
     ghosts: float = 0.5  # largest share of the base's mean mixed into those pictures
-    motion_weight: float = 8.0  # of places near which something moved lately; 1 elsewhere
-    event_weight: float = 0.05  # of the reward's and termination's cross-entropies
+    focus: float = 8.0  # weight of places that moved lately or are in doubt; 1 elsewhere
+    event_weight: float = 1.0  # of the reward's and termination's cross-entropies
     mean_weight: float = 1.0  # of the base's mean as a Gaussian of the noise's own width
 
 
@@ -40,7 +40,7 @@ class Targets(NamedTuple):
     reward: Tensor  # (N, R), weights on the reward support
     terminated: Tensor  # (N,), 0 or 1
     weight: Tensor  # (N,), 0 past an episode's end
-    places: Tensor  # (N, 1, H, W), what each pixel counts
+    moved: Tensor  # (N, 1, H, W), 1 where something moved in the L frames before, else 0
 
 
 def training_loss(
@@ -67,10 +67,10 @@ def training_loss(
         reward=two_hot(torch.from_numpy(clips.rewards).to(device).flatten(), model.reward_support),
         terminated=torch.from_numpy(clips.terminated).to(device).flatten().float(),
         weight=torch.from_numpy(clips.valid).to(device).flatten().float(),
-        places=_places(frames, model.config.history, config.motion_weight),
+        moved=_moved(frames, model.config.history),
     )
     context = _rough_context(model, frames, actions, generator, config)
-    figures, doubts = (parts or loss_parts)(model, context, actions, targets)
+    figures, doubts = (parts or loss_parts)(model, context, actions, targets, config.focus)
     likelihood = (figures["weighted_nll"] + figures["weighted_base_nll"]) / frame[0].numel()
     pictures = figures["denoised_mse"] + config.mean_weight * figures["mean_mse"]
     events = figures["reward_loss"] + figures["termination_loss"]
@@ -78,20 +78,27 @@ def training_loss(
     return loss, figures, doubts
 
 
-def _places(frames: Tensor, history: int, motion_weight: float) -> Tensor:
-    """What each pixel of the next frames counts `(N, 1, H, W)`: more where things move.
-
-    "Where" is within 4 pixels of a change among the L frames before. That is known before the
-    next frame is drawn, so a negative log-likelihood weighted by it is still least where the
-    model is right: each of its terms is that of some pixels given the history.
-    """
+def _moved(frames: Tensor, history: int) -> Tensor:
+    """Where something changed among the L frames before each of the N next ones `(N, 1, H, W)`."""
     changes = (frames[:, 1:-1] - frames[:, :-2]).abs().amax(dim=2) > 0.1
-    lately = changes.float().unfold(1, history - 1, 1).amax(dim=-1).flatten(0, 1)[:, None]
-    return 1 + (motion_weight - 1) * F.max_pool2d(lately, 9, stride=1, padding=4)
+    return changes.float().unfold(1, history - 1, 1).amax(dim=-1).flatten(0, 1)[:, None]
+
+
+def _places(moved: Tensor, given: Conditions, floor: float, focus: float) -> Tensor:
+    """What each pixel of the next frames counts `(N, 1, H, W)`: more where things happen.
+
+    "Where" is within 4 pixels of something that moved lately, or of which the base is in doubt.
+    Both are known before the next frame is drawn, so a negative log-likelihood weighted by them
+    is still least where the model is right: each of its terms is that of some pixels given the
+    history.
+    """
+    doubtful = in_doubt(given, floor).amax(dim=1, keepdim=True) > 0
+    busy = F.max_pool2d(torch.maximum(moved, doubtful.float()), 9, stride=1, padding=4)
+    return 1 + (focus - 1) * busy
 
 
 def loss_parts(
-    model: WorldModel, context: Tensor, actions: Tensor, targets: Targets
+    model: WorldModel, context: Tensor, actions: Tensor, targets: Targets, focus: float
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The figures that the loss is made of, and the doubt of each row `(N,)`.
 
@@ -105,6 +112,7 @@ def loss_parts(
     """
     given = model.conditions(context, actions)
     outcome = model.outcome(targets.y, given)
+    places = _places(targets.moved, given, model.base.floor, focus)
     depths, entropy = model.flow.depths, model.entropy_per_dim
     sites = model.flow.site_log_probs(targets.y, given)
     flow = [-part - depth * entropy for part, depth in zip(sites, depths, strict=True)]
@@ -117,18 +125,18 @@ def loss_parts(
         return mean(torch.stack([(_pool(places, p) * p).sum(dim=(1, 2)) for p in parts]).sum(0))
 
     def squared(frame: Tensor) -> Tensor:
-        return mean((targets.places * (frame - targets.frame).square()).mean(dim=(1, 2, 3)))
+        return mean((places * (frame - targets.frame).square()).mean(dim=(1, 2, 3)))
 
     reward = F.cross_entropy(outcome.reward_logits, targets.reward, reduction="none")
     termination = F.binary_cross_entropy_with_logits(
         outcome.termination_logit, targets.terminated, reduction="none"
     )
-    everywhere = torch.ones_like(targets.places)
+    everywhere = torch.ones_like(places)
     figures = {
         "nll_excess_nats": total(flow, everywhere),
         "base_nll_excess_nats": total(base, everywhere),
-        "weighted_nll": total(flow, targets.places),
-        "weighted_base_nll": total(base, targets.places),
+        "weighted_nll": total(flow, places),
+        "weighted_base_nll": total(base, places),
         "mean_mse": squared(given.mean),
         "denoised_mse": squared(outcome.frame),
         "reward_loss": mean(reward),
@@ -142,7 +150,7 @@ def _pool(places: Tensor, part: Tensor) -> Tensor:
     return F.max_pool2d(places, places.shape[-1] // part.shape[-1])[:, 0]
 
 
-Parts = Callable[[WorldModel, Tensor, Tensor, Targets], tuple[dict[str, Tensor], Tensor]]
+Parts = Callable[[WorldModel, Tensor, Tensor, Targets, float], tuple[dict[str, Tensor], Tensor]]
 
 
 def two_hot(rewards: Tensor, support: Tensor) -> Tensor:

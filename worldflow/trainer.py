@@ -9,7 +9,7 @@ import shlex
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from worldflow.optimizer import make_optimizers
 from worldflow.world import World
 
 WARMUP = 200  # updates of rising learning rate
-DECAY = 0.4  # the last share of the joint part, in which the learning rate falls to nothing
 START_LENGTH, STARTS = 8, 32  # frames of a start, and how many a world keeps
 
 
@@ -51,7 +50,6 @@ class TrainConfig:
     fresh: float
     doubtful: float
     renewal: int
-    settle: float
     long_every: int
     learning_rate: float
     weight_decay: float
@@ -134,14 +132,9 @@ class Trainer:
         seed = int(np.random.SeedSequence((config.seed, progress.step)).generate_state(1)[0])
         generator = torch.Generator(self.device).manual_seed(seed)
         learning_rate = config.learning_rate * self._schedule()
-        objective = config.objective
-        if self._settling():
-            objective = replace(objective, motion_weight=1.0)
-            self.model.requires_grad_(False)
-            self.model.flow.requires_grad_(True)
         with self._autocast():
             loss, figures, doubts = training_loss(
-                self.model, clips, generator, objective, self.parts
+                self.model, clips, generator, config.objective, self.parts
             )
         self.doubts.note(clips, doubts.cpu().numpy())
         self.model.zero_grad()
@@ -177,24 +170,9 @@ class Trainer:
             return self.sampler.weighted_steps(step, frames, weights)
         return self.sampler.clips(step)
 
-    def _settling(self) -> bool:
-        """Whether only the flow still moves, by its plain likelihood.
-
-        As long as the trunk moves, too, the flow runs after features that are never the same.
-        """
-        return self._spent() >= 1 - self.config.settle
-
     def _schedule(self) -> float:
-        """The learning rate's factor: warm-up, a plateau, a straight line down to nothing.
-
-        The flow settles by another line.
-        """
-        left = max(0.0, 1 - self._spent())
-        if self._settling():
-            return left / self.config.settle if self.config.settle else 0.0
-        joint = 1 - self.config.settle
-        warm = min(1.0, (self.progress.step + 1) / WARMUP)
-        return warm * min(1.0, (left - self.config.settle) / joint / DECAY)
+        """The learning rate's factor: warm-up, and a straight line down to nothing."""
+        return min(1.0, (self.progress.step + 1) / WARMUP) * max(0.0, 1 - self._spent())
 
     def _spent(self) -> float:
         """The share of the budget that is used up."""

@@ -252,5 +252,5 @@ def _card_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model_config(fields: dict[str, Any]) -> ModelConfig:
-    tuples = {"channels": tuple(fields["channels"]), "blocks": tuple(fields["blocks"])}
+    tuples = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
     return ModelConfig(**{**fields, **tuples})

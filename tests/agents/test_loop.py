@@ -15,7 +15,9 @@ from worldflow.agents.ppo import PPOConfig
 from worldflow.episode import Episode
 from worldflow.errors import InputError
 
-TINY = "model=tiny model.channels=[8,8,16] model.hidden=4 model.heads=2 batch=2 film_minutes=0"
+TINY = (
+    "model=tiny model.channels=[8,8,16] model.hidden=[4,4,4,4] model.heads=2 batch=2 film_minutes=0"
+)
 SMALL_AGENT = "ppo.envs=2 ppo.rollout=8 network.width=4 network.hidden=16 film=false"
 
 
