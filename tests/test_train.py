@@ -124,7 +124,7 @@ def test_ctrl_c_keeps_all_updates(data: Path, tmp_path: Path) -> None:
 
 def test_training_learns(data: Path, tmp_path: Path) -> None:
     plain = settings(
-        data, tmp_path / "run", steps=40, log_every=10, learning_rate=2e-2, doubtful=0.0
+        data, tmp_path / "run", steps=40, log_every=10, learning_rate=6e-2, doubtful=0.0
     )
     train(plain)
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").open()]

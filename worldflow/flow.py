@@ -270,7 +270,7 @@ class CoarseStep(nn.Module):
         self, eps: Tensor, selector: Tensor, features: Tensor, pictures: Tensor, temperature: Tensor
     ) -> Tensor:
         context = self._context(features, pictures)
-        drawn = torch.zeros_like(eps)  # of which nothing is seen or kept
+        drawn = pictures[:, 0]  # of which nothing is seen or kept
         for index in range(len(self.GROUPS)):
             # All cells are drawn and those of the group kept: exported, that is far cheaper
             # than to take cells out and to put them back.
@@ -283,7 +283,11 @@ class CoarseStep(nn.Module):
         self, value: Tensor, features: Tensor, pictures: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         context = self._context(features, pictures)
-        eps, selector, drawn = (torch.zeros_like(v) for v in (value, value[:, 0], value))
+        eps, selector, drawn = (
+            torch.zeros_like(value),
+            torch.zeros_like(value[:, 0]),
+            pictures[:, 0],
+        )
         for index in range(len(self.GROUPS)):
             conditioned = self._conditioned(index, drawn, context, pictures)
             told = self.head.encode(*conditioned, value, generator)
