@@ -201,3 +201,14 @@ def test_noise_is_used_whole() -> None:
     pieces = torch.cat([piece.flatten() for piece in (*eps, *selectors)])
     assert torch.equal(pieces.sort().values, noise[0])
     assert sum(piece.numel() for piece in eps) == flow.eps_size == 3 * SIZE * SIZE
+
+
+def test_no_component_is_wider_than_twice_its_reach() -> None:
+    """Else one strange state gives an infinite frame, and all after it are not numbers."""
+    flow = tiny_model().flow
+    head = flow.coarse.head
+    with torch.no_grad():
+        head.spread.bias.fill_(500.0)
+    hidden, centre = torch.zeros(1, 8, 2, 2), torch.zeros(1, CONFIG.candidates, 3, 2, 2)
+    widest = head(hidden, centre).log_scale.exp()
+    torch.testing.assert_close(widest, torch.full_like(widest, 2 * 2.0**LEVELS))

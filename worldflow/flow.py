@@ -92,6 +92,7 @@ class MixtureHead(nn.Module):
         self.floor = math.log(SCALE_FLOOR * sigma)
         ladder = torch.linspace(math.log(sigma), math.log(reach), components)
         self.register_buffer("ladder", ladder, persistent=False)
+        self.widest = math.log(2 * reach)
         # One layer each: the parts of a single one would be put together again in every
         # backward pass, which costs more than the layer.
         self.weigh = zeroed(nn.Conv2d(channels, components, 1))
@@ -161,7 +162,9 @@ class MixtureHead(nn.Module):
         """Means and log-scales, from the layer's own numbers."""
         # A component moves in units of its own rung, so that one step of the optimiser
         # means as much to the far ones as to the near.
-        return centre + shift * reach, self.floor + F.softplus(spread)
+        # Bounded, so that no frame, however strange, leads to an infinite one after it.
+        log_scale = (self.floor + F.softplus(spread)).clamp(max=self.widest)
+        return centre + shift * reach, log_scale
 
 
 class Scale(NamedTuple):
