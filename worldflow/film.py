@@ -116,11 +116,13 @@ class Mp4Writer:
 
     def close(self) -> None:
         """Write what the encoder still holds, and the index."""
+        # Who keeps a closed writer keeps no encoder, which takes megabytes.
         container, self._container = self._container, None
-        if container is None or self._stream is None:
+        stream, self._stream = self._stream, None
+        if container is None or stream is None:
             return
         try:
-            container.mux(self._stream.encode())
+            container.mux(stream.encode())
         finally:
             container.close()
         if self._live:
