@@ -74,8 +74,7 @@ def watched_selectors() -> Iterator[Watched]:
         temperature: Tensor,
         noise_floor: float,
     ) -> Tensor:
-        heat = temperature.clamp(min=1e-3).view(-1, 1, 1, 1)  # as decode has it
-        below = torch.softmax(log_weights / heat, dim=1).cumsum(dim=1)[:, :-1]
+        below = mixture.boundaries(log_weights, temperature)
         place = mixture.standard_normal_cdf(selector)[:, None]
         seen.distances.append((below - place).abs().amin(dim=(1, 2, 3)))
         seen.picks.append((below <= place).sum(dim=1))

@@ -71,12 +71,10 @@ def decode(
     which never falls below `noise_floor` (the noise that a denoiser expects) unless the
     component itself is narrower.
     """
-    heat = temperature.clamp(min=1e-3).view(-1, 1, 1, 1)
-    weights = torch.softmax(log_weights / heat, dim=1)
-    below = torch.cumsum(weights, dim=1)[:, :-1]
+    below = boundaries(log_weights, temperature)
     index = (below <= standard_normal_cdf(selector)[:, None]).sum(dim=1)  # (N, h, w)
     mean, log_scale = component(index)
-    scale = torch.exp(log_scale)
+    scale, heat = torch.exp(log_scale), _heat(temperature)
     return mean + eps * torch.maximum(scale * heat, scale.clamp(max=noise_floor))
 
 
@@ -98,6 +96,17 @@ def encode(
     width = weights.gather(1, index[:, None])[:, 0]
     u = upper - SELECTOR_MARGIN - place * (width - 2 * SELECTOR_MARGIN).clamp(min=0)
     return eps, torch.special.ndtri(u.clamp(SELECTOR_MARGIN, 1 - SELECTOR_MARGIN))
+
+
+def boundaries(log_weights: Tensor, temperature: Tensor) -> Tensor:
+    """Where one component's interval of selectors ends and the next begins `(N, K-1, h, w)`."""
+    weights = torch.softmax(log_weights / _heat(temperature), dim=1)
+    return torch.cumsum(weights, dim=1)[:, :-1]
+
+
+def _heat(temperature: Tensor) -> Tensor:
+    """`(N,)`, never quite zero, as the maps of sites want it."""
+    return temperature.clamp(min=1e-3).view(-1, 1, 1, 1)
 
 
 def standard_normal_cdf(z: Tensor) -> Tensor:
