@@ -33,6 +33,30 @@ def test_streamed_likelihood_equals_parallel() -> None:
 
 
 @torch.no_grad()
+def test_the_mean_begins_as_the_newest_frame() -> None:
+    model = WorldModel(CONFIG, size=SIZE, action_count=ACTIONS, reward_support=torch.zeros(1))
+    model.base.backdrops.uniform_(-1, 1)
+    frames = to_signed(torch.from_numpy(random_frames(1, CONFIG.history)))
+    mean = model.conditions(frames, torch.zeros((1, CONFIG.history), dtype=torch.int64)).mean
+    assert float((mean[0] - frames[0, -1]).abs().max()) < 0.05
+
+
+@torch.no_grad()
+def test_a_backdrop_is_recalled_where_the_newest_frame_is_like_it() -> None:
+    model = WorldModel(CONFIG, size=SIZE, action_count=ACTIONS, reward_support=torch.zeros(1))
+    base = model.base
+    base.recall.bias.zero_()  # no favour for the newest frame
+    base.backdrops.copy_(torch.tensor([-1.0, -0.5, 0.5, 1.0]).view(4, 1, 1, 1))
+    frames = torch.full((1, CONFIG.history, 3, SIZE, SIZE), 0.46)  # 0.8 sigma off a backdrop
+    frames[:, :-1] = 0.5
+    mean = model.conditions(frames, torch.zeros((1, CONFIG.history), dtype=torch.int64)).mean
+    assert bool(((mean > 0.48) & (mean < 0.5)).all())
+    base.recall.bias[4 * (CONFIG.history + 2) : 4 * (CONFIG.history + 3)] = 9  # sure of it
+    mean = model.conditions(frames, torch.zeros((1, CONFIG.history), dtype=torch.int64)).mean
+    assert float((mean - 0.5).abs().max()) < 1e-3
+
+
+@torch.no_grad()
 def test_a_step_draws_from_the_scored_density() -> None:
     """`step` and the parallel pass draw the same y from the same noise, so the same frame."""
     model = tiny_model()

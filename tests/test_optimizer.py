@@ -12,9 +12,11 @@ def test_every_parameter_has_one_optimizer() -> None:
     assert sorted(map(id, taken)) == sorted(map(id, model.parameters()))
     by_muon = {id(p) for p in muon.param_groups[0]["params"]}
     assert id(model.trunk.stem.weight) in by_muon
-    assert not by_muon & {id(model.base.out.weight), id(model.flow.coarse.head.shift.weight)}
+    assert not by_muon & {id(model.base.out.weight), id(model.flow.coarse.head.spread.weight)}
     assert all(p.ndim == 4 for p in muon.param_groups[0]["params"])
-    assert all(p.ndim < 2 for p in adamw.param_groups[1]["params"])
+    # What has units of its own is not drawn to zero: vectors, and pictures to remember.
+    undecayed = adamw.param_groups[1]["params"]
+    assert [p for p in undecayed if p.ndim > 1] == [model.base.backdrops]
     assert adamw.param_groups[1]["weight_decay"] == 0
 
 

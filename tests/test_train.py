@@ -18,6 +18,7 @@ from tiny_world import CONFIG
 from worldflow.checkpoint import METADATA_KEY
 from worldflow.dataset import Clips, open_dataset
 from worldflow.errors import InputError, WorkError
+from worldflow.model import to_bytes
 from worldflow.objective import ObjectiveConfig
 from worldflow.train import TrainConfig, train
 from worldflow.trainer import Trainer
@@ -262,3 +263,11 @@ def test_frames_of_an_odd_size_are_refused(tmp_path: Path) -> None:
     record(tmp_path / "data/a.episode", 9, size=20)
     with pytest.raises(InputError, match="20x20"):
         train(settings(tmp_path / "data", tmp_path / "run"))
+
+
+def test_backdrops_begin_as_recorded_frames(data: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(data)
+    trainer = Trainer(settings(data, tmp_path / "run"), dataset, "cpu")
+    recorded = np.concatenate([episode.frames() for episode in dataset.episodes])
+    for backdrop in to_bytes(trainer.model.base.backdrops.detach()).numpy():
+        assert bool((recorded == backdrop).all(axis=(1, 2, 3)).any())

@@ -194,7 +194,8 @@ class ClipSampler:
 
     def clips(self, step: int, batch: int | None = None, horizon: int | None = None) -> Clips:
         """The clips of training step `step` >= 0, by default of the sampler's own sizes."""
-        batch, horizon = batch or self._batch, horizon or self._horizon
+        batch = self._batch if batch is None else batch
+        horizon = horizon or self._horizon
         clips = _empty_clips(self._dataset, batch, self._past, horizon)
         for row, draw in enumerate(self._draws(step, batch)):
             number, first, stop = self._place(draw, horizon)

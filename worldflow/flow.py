@@ -24,7 +24,9 @@ from worldflow.mixture_head import SCALE_FLOOR, MixtureHead
 from worldflow.trunk import Features, full_precision, zeroed
 
 LEVELS = 3  # 64 -> 32 -> 16 -> 8: at 8x8 one bright pixel still stands 4 sigma out of the noise
+FAVOUR = 6.0  # log-odds of the newest frame against another picture, before anything is learned
 BEND = 100.0  # squared distances in units of the noise beyond which mismatch grows slowly
+OTHER = 4.0  # the same of colours that are another: how far does not matter
 
 
 class Conditions(NamedTuple):
@@ -38,34 +40,67 @@ class Conditions(NamedTuple):
 
 
 class GaussianBase(nn.Module):
-    """Features -> mean and scale of a diagonal Gaussian: a residual on the last frame.
+    """Features -> mean and scale of a diagonal Gaussian.
+
+    Each pixel of the mean is recalled: from one of the last L frames, or from one of a few
+    `backdrops`, pictures that are learned, as far as weights that sum to one say; and put right
+    by a residual. So what a moving thing uncovers is as it was before, to the bit, and what stands
+    still is drawn in the colours that the backdrops keep, however often it was drawn before.
 
     Beside them K candidate frames, among which the flow chooses at every place and scale.
     """
 
-    def __init__(self, channels: int, candidates: int, sigma: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        history: int,
+        backdrops: int,
+        candidates: int,
+        sigma: float,
+        size: int,
+    ) -> None:
         super().__init__()
-        self.floor = math.log(SCALE_FLOOR * sigma)
+        self.floor, self.sigma = math.log(SCALE_FLOOR * sigma), sigma
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.backdrops = nn.Parameter(torch.zeros(backdrops, 3, size, size))
+        self.likeness = nn.Parameter(torch.zeros(()))
+        self.recall = zeroed(nn.Conv2d(channels, 4 * (history + backdrops), 1))
+        favour = torch.zeros(history + backdrops)
+        favour[history - 1] = FAVOUR
+        self.recall.bias = nn.Parameter(favour.repeat_interleave(4))
         self.out = zeroed(nn.Conv2d(channels, 24, 1))
         # A scale of about 2 sigma to begin with, so that no change is a catastrophe.
         self.out.bias = nn.Parameter(torch.tensor([0.0, -1.0]).repeat_interleave(12))
         self.pictures = zeroed(nn.Conv2d(channels, 3 * candidates, 1))
         self.details = zeroed(nn.Conv2d(channels, 9 * candidates, 1))
 
-    def forward(self, features: Features, last_frame: Tensor) -> Conditions:
-        """`last_frame` `(N, 3, H, W)` in [-1, 1]."""
+    def forward(self, features: Features, past: Tensor) -> Conditions:
+        """`past` `(N, L, 3, H, W)`, the last frames in [-1, 1], newest last."""
         h = F.silu(self.conv(features.fine))
+        recalled = self._recalled(F.pixel_shuffle(full_precision(self.recall(h)), 2), past)
         raw = full_precision(self.out(h))
         residual, spread = F.pixel_shuffle(raw, 2).chunk(2, dim=1)
         log_scale = self.floor * (1 - torch.sigmoid(spread))  # within [floor, 0]
         return Conditions(
             features,
-            mean=last_frame + residual,
+            mean=recalled + residual,
             log_scale=log_scale,
             pictures=full_precision(self.pictures(h)),
             details=full_precision(self.details(h)),
         )
+
+    def _recalled(self, logits: Tensor, past: Tensor) -> Tensor:
+        """`logits` `(N, L + B, H, W)` -> each pixel as some of the pictures have it.
+
+        A backdrop is the likelier the nearer its colour is to that of the newest frame.
+        """
+        if len(self.backdrops) == 0:
+            return (torch.softmax(logits, dim=1)[:, :, None] * past).sum(dim=1)
+        length, backdrops = past.shape[1], self.backdrops[None]
+        unlike = F.softplus(self.likeness) * mismatch(past[:, -1], backdrops, self.sigma, OTHER)
+        logits = torch.cat((logits[:, :length], logits[:, length:] - unlike), dim=1)
+        frames, pictures = torch.softmax(logits, dim=1)[:, :, None].tensor_split([length], dim=1)
+        return (frames * past).sum(dim=1) + (pictures * backdrops).sum(dim=1)
 
 
 def gaussian_log_prob(y: Tensor, given: Conditions) -> Tensor:
@@ -99,14 +134,14 @@ def candidate_scales(given: Conditions) -> list[Scale]:
     ]
 
 
-def mismatch(drawn: Tensor, pictures: Tensor, sigma: float) -> Tensor:
+def mismatch(drawn: Tensor, pictures: Tensor, sigma: float, bend: float = BEND) -> Tensor:
     """How far `drawn` `(N, 3, h, w)` is from each of `pictures` `(N, K, 3, h, w)`: `(N, K, h, w)`.
 
     The squared distance in units of the noise, bent where it is large, so that candidates that
     are not yet learned well are told apart, too.
     """
     distance = ((drawn[:, None] - pictures) / sigma).square().sum(dim=2)
-    return BEND * torch.log1p(distance / BEND)
+    return bend * torch.log1p(distance / bend)
 
 
 class CoarseStep(nn.Module):
@@ -131,7 +166,7 @@ class CoarseStep(nn.Module):
         self.conv1 = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.bond = zeroed(nn.Conv2d(hidden, 1, 1))
-        self.head = MixtureHead(hidden, 3, candidates, sigma, reach=2.0**LEVELS)
+        self.head = MixtureHead(hidden, 3, candidates, sigma, reach=2.0**LEVELS, free=False)
         masks = torch.zeros(len(self.GROUPS), 5, grid, grid)
         for index, (y, x) in enumerate(self.GROUPS):
             masks[index + 1 :, 3, y::2, x::2] = 1
@@ -238,7 +273,7 @@ class DetailStep(nn.Module):
         self.sharpness = nn.Parameter(torch.zeros(()))
         self.conv1 = nn.Conv2d(features + 15, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.head = MixtureHead(hidden, 9, components, sigma, reach)
+        self.head = MixtureHead(hidden, 9, components, sigma, reach, free=not self.choose)
 
     def forward(self, features: Tensor, coarser: Tensor, scale: Scale) -> Mixture:
         """All on the grid of the coarser picture; `coarser` `(N, 3, h, w)` is drawn already."""

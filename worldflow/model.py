@@ -20,6 +20,7 @@ class ModelConfig:
     channels: tuple[int, int, int]  # of the trunk at 1/2, 1/4 and 1/8 of the frame's size
     blocks: tuple[int, int, int]  # residual blocks on each side of the U-Net at those sizes
     hidden: tuple[int, int, int, int]  # widths of the flow's conditioners, coarse to fine
+    backdrops: int = 4  # pictures that the base remembers; 0: none
     candidates: int = 8  # frames that the flow chooses among
     components: int = 4  # of the mixtures at the finest scale
     heads: int = 4  # of the attentions
@@ -66,7 +67,14 @@ class WorldModel(nn.Module):
             window=config.window,
             heads=config.heads,
         )
-        self.base = GaussianBase(config.channels[0], config.candidates, config.sigma)
+        self.base = GaussianBase(
+            config.channels[0],
+            config.history,
+            config.backdrops,
+            config.candidates,
+            config.sigma,
+            size,
+        )
         self.flow = MultiscaleFlow(
             size=size,
             features=config.channels,
@@ -98,8 +106,8 @@ class WorldModel(nn.Module):
 
     def conditions(self, frames: Tensor, actions: Tensor) -> Conditions:
         """Of every step of clips: N = B*T rows; `frames` and `actions` as the trunk wants them."""
-        newest = frames[:, self.config.history - 1 :].flatten(0, 1)
-        return self.base(self.trunk(frames, actions), newest)  # type: ignore[no-any-return]
+        past = frames.unfold(1, self.config.history, 1).movedim(-1, 2).flatten(0, 1)
+        return self.base(self.trunk(frames, actions), past)  # type: ignore[no-any-return]
 
     def nll_excess(self, y: Tensor, given: Conditions) -> Tensor:
         """`-log p(y)` above the noise's own entropy `(N,)`, nats per frame."""
@@ -132,7 +140,7 @@ class WorldModel(nn.Module):
         memory = Memory(state.keys, state.values)
         features, memory = self.trunk.streamed(frames, actions, memory, state.steps)
         shifted = torch.cat((state.frames[:, 1:], state.frames[:, -1:]), dim=1)
-        given: Conditions = self.base(features, frames[:, -1])
+        given: Conditions = self.base(features, frames)
         return given, StreamState(shifted, actions[:, 1:], *memory, state.steps + 1)
 
     def observe(self, state: StreamState, frame: Tensor) -> StreamState:

@@ -14,9 +14,6 @@ from worldflow.doubt import doubt, in_doubt
 from worldflow.flow import Conditions, gaussian_log_prob
 from worldflow.model import WorldModel, to_bytes, to_signed
 
-# A sample is on the recorded branch if it is this close at every pixel: 10 % of the range.
-SAME_BRANCH = 0.2
-
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -25,7 +22,7 @@ class ObjectiveConfig:
     context_noise: float = 0.004  # largest standard deviation of noise on the context frames
     reconstructed: float = 0.4  # share of updates whose context is the model's own pictures
     reconstruction_depth: int = 4  # rolled 1 to this many steps
-    sampled: float = 0.5  # share of these updates that use free samples where they may
+    sampled: float = 0.5  # share of these updates that use free samples where nothing is open
     ghosts: float = 0.5  # largest share of the base's mean mixed into those pictures
     focus: float = 8.0  # weight of places that moved lately or are in doubt; 1 elsewhere
     event_weight: float = 1.0  # of the reward's and termination's cross-entropies
@@ -92,9 +89,13 @@ def _places(moved: Tensor, given: Conditions, floor: float, focus: float) -> Ten
     is still least where the model is right: each of its terms is that of some pixels given the
     history.
     """
+    return 1 + (focus - 1) * _busy(moved, given, floor)
+
+
+def _busy(moved: Tensor, given: Conditions, floor: float) -> Tensor:
+    """1 where things happen, else 0 `(N, 1, H, W)`."""
     doubtful = in_doubt(given, floor).amax(dim=1, keepdim=True) > 0
-    busy = F.max_pool2d(torch.maximum(moved, doubtful.float()), 9, stride=1, padding=4)
-    return 1 + (focus - 1) * busy
+    return F.max_pool2d(torch.maximum(moved, doubtful.float()), 9, stride=1, padding=4)
 
 
 def loss_parts(
@@ -221,10 +222,12 @@ def reconstruct(
     (docs/model.md). Into each clip's pictures up to the share `ghosts` of the base's mean is
     mixed, in which a small thing that the trunk is not sure of is faint: so the model learns
     to bring it back, and not to let it fade. If `sampled`, free samples take the place of the
-    reconstructions that they are as good as: those that stayed on the recorded branch.
+    reconstructions but where things happen: what they are off by there may be another future,
+    anywhere else it is a blot, and to be cleaned away.
     """
     known = model.config.history
     context, target = frames[:, :-1], frames[:, known:]
+    moved = _moved(frames, known)
     share = ghosts * torch.rand(
         (len(frames), 1, 1, 1, 1), generator=generator, device=frames.device
     )
@@ -236,9 +239,8 @@ def reconstruct(
         if sampled:
             noise = _normal(torch.Size((len(y), model.flow.noise_size)), generator)
             drawn = model.outcome(model.flow.decode(noise, given, noise.new_ones(len(y))), given)
-            apart = (drawn.frame - target.flatten(0, 1)).abs().amax(dim=(1, 2, 3))
-            same_branch = (apart < SAME_BRANCH)[:, None, None, None]
-            picture = torch.where(same_branch, drawn.frame, picture)
+            busy = _busy(moved, given, model.base.floor) > 0
+            picture = torch.where(busy, picture, drawn.frame)
         picture = torch.lerp(picture, given.mean, share)
         shown = to_signed(to_bytes(picture)).view(target.shape)
         context = torch.cat((frames[:, :known], shown[:, :-1]), dim=1)

@@ -11,6 +11,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 ROUNDS = 5
 READ_OUTS = (
     "out",
+    "recall",
     "picture",
     "pictures",
     "details",
@@ -29,7 +30,8 @@ def make_optimizers(
     """Muon and AdamW, which share the parameters of `model` between them.
 
     Muon takes the convolutions but those that are read out, whose outputs have units of
-    their own. AdamW takes these, linear layers, tables, and without weight decay all vectors.
+    their own. AdamW takes these, linear layers, tables, and without weight decay
+    all vectors and the backdrops.
     """
     by_muon: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
@@ -37,7 +39,7 @@ def make_optimizers(
     for name, layer in model.named_modules():
         inner = isinstance(layer, nn.Conv2d) and name.split(".")[-1] not in READ_OUTS
         for parameter in layer.parameters(recurse=False):
-            if parameter.ndim < 2:
+            if parameter.ndim < 2 or parameter is getattr(layer, "backdrops", None):
                 vectors.append(parameter)
             else:
                 (by_muon if inner else matrices).append(parameter)

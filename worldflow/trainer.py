@@ -23,12 +23,13 @@ from worldflow.cost import device_name, gflop_per_frame
 from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.doubt import Doubts
 from worldflow.errors import InputError
-from worldflow.model import ModelConfig, WorldModel
+from worldflow.model import ModelConfig, WorldModel, to_signed
 from worldflow.objective import ObjectiveConfig, loss_parts, reward_support, training_loss
 from worldflow.optimizer import make_optimizers
 from worldflow.world import World
 
 WARMUP = 200  # updates of rising learning rate
+BACKDROPS = 1 << 32  # where the sampler's number of the first backdrops stands
 START_LENGTH, STARTS = 8, 32  # frames of a start, and how many a world keeps
 
 
@@ -84,13 +85,6 @@ class Trainer:
             action_count=len(dataset.header.action_names),
             reward_support=_support(dataset),
         ).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if config.init:
-            self._start_from(config.init)
-        self.average = {k: v.detach().clone() for k, v in self.model.named_parameters()}
-        self.optimizers = make_optimizers(self.model, config.learning_rate, config.weight_decay)
-        self.progress = Progress()
-        wanted = config.compile if config.compile is not None else device != "cpu"
-        self.parts = torch.compile(loss_parts, dynamic=False) if wanted else loss_parts
         self.sampler = ClipSampler(
             dataset,
             config.batch,
@@ -99,6 +93,15 @@ class Trainer:
             past=config.model.history - 1,
             fresh=config.fresh,
         )
+        if config.init:
+            self._start_from(config.init)
+        else:
+            self._set_backdrops()
+        self.average = {k: v.detach().clone() for k, v in self.model.named_parameters()}
+        self.optimizers = make_optimizers(self.model, config.learning_rate, config.weight_decay)
+        self.progress = Progress()
+        wanted = config.compile if config.compile is not None else device != "cpu"
+        self.parts = torch.compile(loss_parts, dynamic=False) if wanted else loss_parts
         self.doubts = Doubts(dataset.steps)
         self.starts = _starts(dataset)
         self.gflop_per_frame = gflop_per_frame(self.model)
@@ -121,6 +124,13 @@ class Trainer:
                 "that it was trained with, or no init"
             )
         self.model.load_state_dict(given)
+
+    @torch.no_grad()
+    def _set_backdrops(self) -> None:
+        """Begin with frames out of the recordings, from which the backdrops are learned."""
+        count = self.config.model.backdrops
+        recorded = self.sampler.clips(BACKDROPS, count, 1).frames[:, 0]
+        self.model.base.backdrops.copy_(to_signed(torch.from_numpy(recorded)))
 
     def update(self) -> dict[str, float]:
         """One step of the optimiser; the figures of its batch."""
