@@ -55,7 +55,7 @@ class MixtureHead(nn.Module):
         selector: Tensor,
         temperature: Tensor,
     ) -> Tensor:
-        """`mixture.decode` of what `forward` gives, but only the chosen components are made."""
+        """`mixture.decode` of what `forward` gives, but only chosen components get a scale."""
         log_weights, spread, shift = self._raw(hidden, prior)
         centres = centre + shift
 
