@@ -1,3 +1,4 @@
+import pytest
 import torch
 from tiny_world import tiny_model
 from torch import Tensor, nn
@@ -7,7 +8,7 @@ from worldflow.optimizer import Muon, make_optimizers, orthogonalised
 
 def test_every_parameter_has_one_optimizer() -> None:
     model = tiny_model()
-    muon, adamw = make_optimizers(model, 1e-3, 0.01)
+    muon, adamw = make_optimizers(model, 1e-3, 0.01, torch.float32)
     taken = [p for o in (muon, adamw) for g in o.param_groups for p in g["params"]]
     assert sorted(map(id, taken)) == sorted(map(id, model.parameters()))
     by_muon = {id(p) for p in muon.param_groups[0]["params"]}
@@ -20,17 +21,18 @@ def test_every_parameter_has_one_optimizer() -> None:
     assert adamw.param_groups[1]["weight_decay"] == 0
 
 
-def test_orthogonalised_keeps_directions_and_evens_sizes() -> None:
+@pytest.mark.parametrize("quick", [torch.float32, torch.bfloat16])
+def test_orthogonalised_keeps_directions_and_evens_sizes(quick: torch.dtype) -> None:
     torch.manual_seed(0)
     for shape in ((8, 30), (30, 8), (16, 16)):
         matrix = torch.randn(shape) @ torch.diag(torch.logspace(0, 2, shape[1]))
         u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
-        inside = u.T @ orthogonalised(matrix) @ vh.T  # diagonal, all values near one
+        inside = u.T @ orthogonalised(matrix, quick) @ vh.T  # diagonal, all values near one
         values = inside.diagonal()
         assert float((inside - values.diag()).abs().max()) < 0.1
         assert float(values[:-1].min()) > 0.3
         assert float(values.max()) < 1.3
-    assert float(orthogonalised(torch.zeros(3, 4)).abs().max()) == 0
+    assert float(orthogonalised(torch.zeros(3, 4), quick).abs().max()) == 0
 
 
 def test_a_step_is_as_large_as_it_says_whatever_the_gradient() -> None:

@@ -170,6 +170,6 @@ def table(figures: dict[str, Any]) -> str:
 def training_line(figures: dict[str, float]) -> str:
     """The figures of training as text."""
     return (
-        "training    {train_frames_per_s:,.0f} frames/s in bfloat16, {train_gflops:,.0f}"
+        "training    {train_frames_per_s:,.0f} frames/s, {train_gflops:,.0f}"
         " GFLOP/s, {train_share_of_peak:.0%} of a matrix product's".format(**figures)
     )

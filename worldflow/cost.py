@@ -36,6 +36,18 @@ def peak_gflops(device: str, dtype: torch.dtype) -> float:
     return 2 * size**3 / best / 1e9
 
 
+def quick_type(device: str) -> torch.dtype:
+    """bfloat16 where the hardware multiplies in it, as GPUs and some CPUs do; else float32.
+
+    A CPU without such instructions goes through the motions: eight times slower than float32.
+    """
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch before 2.11 does not tell
+    quick = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+    return torch.bfloat16 if quick else torch.float32
+
+
 def device_name(device: str) -> str:
     """What a person would call it: "NVIDIA H200", "AMD EPYC, 2 threads"."""
     if device.startswith("cuda"):

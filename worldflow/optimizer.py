@@ -25,13 +25,13 @@ UPDATE_RMS = 0.2  # about AdamW's, so that both take the same learning rate
 
 
 def make_optimizers(
-    model: nn.Module, learning_rate: float, weight_decay: float
+    model: nn.Module, learning_rate: float, weight_decay: float, quick: torch.dtype
 ) -> list[torch.optim.Optimizer]:
     """Muon and AdamW, which share the parameters of `model` between them.
 
     Muon takes the convolutions but those that are read out, whose outputs have units of
     their own. AdamW takes these, linear layers, tables, and without weight decay
-    all vectors and the backdrops.
+    all vectors and the backdrops. `quick` is the type that Muon iterates in.
     """
     by_muon: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
@@ -48,7 +48,7 @@ def make_optimizers(
         {"params": vectors, "weight_decay": 0.0},
     ]
     return [
-        Muon(by_muon, learning_rate, weight_decay),
+        Muon(by_muon, learning_rate, weight_decay, quick),
         torch.optim.AdamW(adamw, lr=learning_rate, betas=(0.9, 0.99)),
     ]
 
@@ -61,8 +61,14 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, weight_decay: float, momentum: float = 0.95
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        weight_decay: float,
+        quick: torch.dtype = torch.float32,
+        momentum: float = 0.95,
     ) -> None:
+        self.quick = quick
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
@@ -86,21 +92,22 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(gradient, 1 - momentum)
-        move = orthogonalised(torch.lerp(gradient, state["momentum"], momentum).flatten(1))
+        aim = torch.lerp(gradient, state["momentum"], momentum).flatten(1)
+        move = orthogonalised(aim, self.quick)
         parameter.mul_(1 - lr * weight_decay)
         parameter.add_(
             move.view_as(parameter), alpha=-lr * UPDATE_RMS * float(max(move.shape)) ** 0.5
         )
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """About the nearest (semi-)orthogonal matrix to `matrix` `(m, n)`, computed in bfloat16.
+def orthogonalised(matrix: Tensor, quick: torch.dtype) -> Tensor:
+    """About the nearest (semi-)orthogonal matrix to `matrix` `(m, n)`, computed in `quick`.
 
     The iteration leaves singular values between 0.7 and 1.2; so near, bfloat16 is enough
     (K. Jordan).
     """
     tall = matrix.shape[0] > matrix.shape[1]
-    x: Tensor = (matrix.T if tall else matrix).bfloat16()
+    x: Tensor = (matrix.T if tall else matrix).to(quick)
     x = x / (x.norm() + 1e-7)
     for _ in range(ROUNDS):
         gram = x @ x.T

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from worldflow.card import WorldCard
 from worldflow.checkpoint import Progress, load_checkpoint, save_checkpoint
-from worldflow.cost import device_name, gflop_per_frame
+from worldflow.cost import device_name, gflop_per_frame, quick_type
 from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.doubt import Doubts
 from worldflow.errors import InputError
@@ -59,7 +59,7 @@ class TrainConfig:
     objective: ObjectiveConfig
     device: str
     threads: int
-    bfloat16: bool
+    bfloat16: bool | None
     compile: bool | None
     log_every: int
     checkpoint_minutes: float
@@ -98,7 +98,12 @@ class Trainer:
         else:
             self._set_backdrops()
         self.average = {k: v.detach().clone() for k, v in self.model.named_parameters()}
-        self.optimizers = make_optimizers(self.model, config.learning_rate, config.weight_decay)
+        self.quick = quick_type(device)
+        if config.bfloat16 is not None:
+            self.quick = torch.bfloat16 if config.bfloat16 else torch.float32
+        self.optimizers = make_optimizers(
+            self.model, config.learning_rate, config.weight_decay, self.quick
+        )
         self.progress = Progress()
         wanted = config.compile if config.compile is not None else device != "cpu"
         self.parts = torch.compile(loss_parts, dynamic=False) if wanted else loss_parts
@@ -195,7 +200,7 @@ class Trainer:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.config.bfloat16)
+        return torch.autocast(kind, torch.bfloat16, enabled=self.quick is torch.bfloat16)
 
     def _clip_gradients(self) -> float | None:
         """Bound the gradient by what is typical; None if this update is to be left out."""

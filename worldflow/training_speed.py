@@ -5,7 +5,7 @@ import time
 import numpy as np
 import torch
 
-from worldflow.cost import gflop_per_frame, peak_gflops
+from worldflow.cost import gflop_per_frame, peak_gflops, quick_type
 from worldflow.dataset import Clips
 from worldflow.objective import ObjectiveConfig, training_loss
 from worldflow.optimizer import make_optimizers
@@ -15,23 +15,26 @@ BATCH, HORIZON, UPDATES = 8, 8, 5
 
 
 def measure_training(world: World) -> dict[str, float]:
-    """Frames per second of whole updates in bfloat16, and their share of the machine's peak.
+    """Frames per second of whole updates, and their share of the machine's peak.
 
-    The peak is that of a large matrix product in the same type, measured beside. The forward
+    In the type that is quick here; the peak is that of a large matrix product in the same type,
+    measured beside. The forward
     pass is counted once and the backward pass twice; own reconstructions are left out.
     """
     model = world.model.requires_grad_(True).train()
     device = str(model.reward_support.device)
-    optimizers = make_optimizers(model, learning_rate=0.0, weight_decay=0.0)
+    quick = quick_type(device)
+    optimizers = make_optimizers(model, learning_rate=0.0, weight_decay=0.0, quick=quick)
     config = ObjectiveConfig(reconstructed=0.0)
     clips = _noise_clips(world)
     seconds = []
     for update in range(2 + UPDATES):
         began = time.perf_counter()
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss, *_ = training_loss(
-                model, clips, torch.Generator(device).manual_seed(update), config
-            )
+        generator = torch.Generator(device).manual_seed(update)
+        with torch.autocast(
+            torch.device(device).type, torch.bfloat16, enabled=quick is torch.bfloat16
+        ):
+            loss, *_ = training_loss(model, clips, generator, config)
         model.zero_grad()
         torch.autograd.backward(loss)
         for optimizer in optimizers:
@@ -44,7 +47,7 @@ def measure_training(world: World) -> dict[str, float]:
     return {
         "train_frames_per_s": rate,
         "train_gflops": needed,
-        "train_share_of_peak": needed / peak_gflops(device, torch.bfloat16),
+        "train_share_of_peak": needed / peak_gflops(device, quick),
     }
 
 
