@@ -98,7 +98,8 @@ class Session:
         self._pending: StepRecord | None = None  # not on tape yet
         self._stage = Stage(playable.engine)
         self._stage.begin(self._start_of_world(0))
-        keep = REWIND_BYTES // max(1, self._stage.state_bytes)
+        second = 2 * playable.card.frame_rate * self.frame.nbytes  # of dream and game
+        keep = REWIND_BYTES // (self._stage.state_bytes + second)
         keep = min(max(keep, REWIND_SECONDS[0]), REWIND_SECONDS[1])
         self._timeline: Timeline[SessionMark, Move] = Timeline(playable.card.frame_rate, keep)
         self.restart(config.seed)
@@ -248,9 +249,14 @@ class Session:
 
     @property
     def ring_bytes(self) -> int:
-        """About what the way back takes: each mark has a state, and the frames since the last."""
-        frames = self.playable.card.frame_rate * self.frame.nbytes
-        return self._timeline.marks * (self._stage.state_bytes + frames)
+        """What the way back takes: the states and frames of its marks, each frame once."""
+        sizes: dict[int, int] = {}
+        for mark in self._timeline.marks:
+            for array in mark.stage.arrays():
+                base = getattr(array, "base", None)  # a tensor has none
+                owner = array if base is None else base
+                sizes[id(owner)] = owner.nbytes
+        return sum(sizes.values())
 
     def reality(self) -> Reality:
         """The real game, made when it is first wanted. Raises InputError if it is not there."""

@@ -1,5 +1,6 @@
 """One step of the real game, of the dream, or of both: what play, recording and replay share."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -56,6 +57,12 @@ class StageMark:
     frames: tuple[Frame, ...]
     actions: tuple[int, ...]
     real: RealMark | None
+
+    def arrays(self) -> Iterator[NDArray[Any]]:
+        """All that takes room; other marks may hold the same frames."""
+        yield from (self.state or {}).values()
+        yield from self.frames
+        yield from self.real.frames if self.real is not None else ()
 
 
 class Stage:

@@ -34,9 +34,9 @@ class Timeline(Generic[Mark, Step]):
         return sum(len(stretch.steps) for stretch in self._stretches)
 
     @property
-    def marks(self) -> int:
-        """How many marks are kept."""
-        return len(self._stretches)
+    def marks(self) -> list[Mark]:
+        """Those that are kept, oldest first."""
+        return [stretch.mark for stretch in self._stretches]
 
     @property
     def due(self) -> bool:

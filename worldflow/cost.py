@@ -43,7 +43,8 @@ def quick_type(device: str) -> torch.dtype:
     """
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch before 2.11 does not tell
+    # PyTorch before 2.11 does not tell.
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     quick = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
     return torch.bfloat16 if quick else torch.float32
 

@@ -1,5 +1,7 @@
 """A session around a fake world and real Bounce: switching, rewinding, luck, takeover."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sessions import bounce_playable, make_session, play
@@ -157,11 +159,30 @@ def test_the_way_back_grows_with_play_and_stops_at_its_size(tmp_path, monkeypatc
     monkeypatch.setattr("worldflow.demos.session.REWIND_SECONDS", (3, 9))
     session = make_session(tmp_path)
     sizes = []
-    for _ in range(6):  # seconds
+    for _ in range(14):  # seconds; a mark has the frames of the eight before it
         play(session, 5)
         sizes.append(session.ring_bytes)
-    assert sizes[0] < sizes[1] < sizes[2] == sizes[5]
+    assert sizes[0] < sizes[1] < sizes[2] < sizes[12] == sizes[13]
     assert sizes[2] >= 3 * 5 * session.frame.nbytes
+
+
+def test_the_way_back_is_counted_to_the_frame(tmp_path):
+    """Each array once, however many marks hold it; and those of the real game, too."""
+    session = make_session(tmp_path)
+    play(session, 15)
+    session.switch("split")
+    play(session, 15)
+    tracemalloc.start()
+    before, counted = tracemalloc.get_traced_memory()[0], session.ring_bytes
+    for _ in range(8):
+        session.switch("real")  # each begins anew, with copies of the frames shown last
+        play(session, 3)
+        session.rewind(1)
+        session.switch("dream")
+        play(session, 3)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert session.ring_bytes - counted == pytest.approx(grown, rel=0.1)
 
 
 def test_the_way_back_has_an_end(session):

@@ -39,7 +39,7 @@ def test_only_so_many_marks_are_kept():
             timeline.mark(step)
         timeline.add(step)
     assert len(timeline) == 6
-    assert timeline.marks == 3
+    assert timeline.marks == [94, 96, 98]
     assert timeline.back(100) == (94, [])
 
 
