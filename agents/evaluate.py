@@ -12,7 +12,7 @@ from worldflow.agents.judge import Interval, Played, dream_returns, figures, int
 from worldflow.agents.learned import LearnedPolicy
 from worldflow.agents.policy import Policy, make_policy
 from worldflow.agents.scripted import SCRIPTS
-from worldflow.envs.source import SourceGame, make_source
+from worldflow.envs.source import SourceGame, recorded_source
 from worldflow.errors import InputError
 from worldflow.info import write_new_json
 from worldflow.playable import load_playable
@@ -58,18 +58,20 @@ def judged(config: AgentEvaluateConfig) -> dict[str, Any]:
         InputError: see `evaluate_agent`.
     """
     agent = Agent.load(config.agent)
-    game = make_source(config.env or agent.card.game)
-    players: dict[str, Policy] = {
-        "agent": LearnedPolicy(agent, game.card, greedy=config.greedy),
-        "random": make_policy("random", game.card),
+    settings = agent.card.settings
+    game = recorded_source(config.env or agent.card.game, settings)
+    players: dict[str, tuple[SourceGame, Policy]] = {
+        "agent": (game, LearnedPolicy(agent, game.card, greedy=config.greedy)),
+        "random": (game, make_policy("random", game.card)),
     }
-    if game.card.id in SCRIPTS:
-        players["scripted"] = make_policy("scripted", game.card)
+    if game.card.id in SCRIPTS:  # written for frames of 64 pixels; the game is the same
+        seen = recorded_source(game.card.id, {**settings, "size": 64})
+        players["scripted"] = (seen, make_policy("scripted", seen.card))
     if config.horizon < 1:
         raise InputError(f"horizon={config.horizon}: expected 1 step or more")
     played = {
-        name: play_games(game, policy, config.seeds, config.episodes)
-        for name, policy in players.items()
+        name: play_games(played_in, policy, config.seeds, config.episodes)
+        for name, (played_in, policy) in players.items()
     }
     report: dict[str, Any] = {
         "agent": config.agent,

@@ -34,6 +34,7 @@ class AgentTrainConfig:
     out: Path
     world: str = ""
     env: str = ""
+    size: int = 64
     data: str = ""
     init: str = ""
     steps: int = 0
@@ -86,7 +87,9 @@ class StageMaker:
         """A stage of `envs` episodes; dreams are cut off after `horizon` steps."""
         config, stack = self.config, self.config.network.stack
         if self.world is None:
-            return RealGames(config.env, envs=envs, stack=stack, device=self.device)
+            return RealGames(
+                config.env, envs=envs, stack=stack, size=config.size, device=self.device
+            )
         return Dreams(
             self.world,
             self.starts,

@@ -37,6 +37,7 @@ class LoopConfig:
     out: Path
     world_minutes: float
     agent_minutes: float
+    size: int = 64
     real_steps: int = 100_000
     rounds: int = 3
     first_policy: str = "random"
@@ -85,6 +86,7 @@ def parts(config: LoopConfig) -> dict[str, Callable[[], None]]:
             policy=str(agent) if again else config.first_policy,
             workers=min(config.workers, steps),
             seed=config.seed + number,
+            size=config.size,
         )
         learning = world_settings(config, number)
         dreaming = agent_settings(config, number, str(agent) if again else "")
@@ -162,7 +164,7 @@ def _check(config: LoopConfig) -> None:
     for name in ("world_minutes", "agent_minutes"):
         if getattr(config, name) <= 0:
             raise InputError(f"{name}={getattr(config, name)}: expected more than 0 minutes")
-    make_policy(config.first_policy, make_source(config.env).card)
+    make_policy(config.first_policy, make_source(config.env, size=config.size).card)
     parts(config)  # reads the keys of every round, before any work is done
 
 

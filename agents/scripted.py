@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from worldflow.envs.area import AreaResize
 from worldflow.envs.source import BOUNCE_IDS
 from worldflow.errors import InputError
 
@@ -82,7 +83,10 @@ class ScriptedPolicy:
     def act(self, frame: NDArray[np.uint8], truth: dict[str, NDArray[Any]]) -> int:
         rules = self.rules
         remembers = rules.recall is not None and "ram" in truth
-        sight = rules.recall(truth["ram"]) if rules.recall and remembers else rules.look(frame)
+        if rules.recall and remembers:
+            sight = rules.recall(truth["ram"])
+        else:
+            sight = rules.look(_enlarged(frame))
         self._track(sight.ball)
         push, key = 0, rules.keys[0]
         if sight.ball is not None and sight.paddle is not None:
@@ -154,6 +158,14 @@ def knob_response(period: int) -> NDArray[np.float64]:
         ticks.append(moved)
     shown = np.maximum(np.arange(4 * (LOOKAHEAD + MEMORY) + 2) - 1, 0) // period
     return np.array([ticks[tick] for tick in shown])
+
+
+def _enlarged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`frame` with the 64x64 pixels that an eye looks at; coarser ones are seen less exactly."""
+    height, width = frame.shape[:2]
+    if (height, width) == (64, 64):
+        return frame
+    return AreaResize(height, width, 64)(frame)
 
 
 def centroid(weights: NDArray[Any], top: int, left: int) -> tuple[float, float] | None:

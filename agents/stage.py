@@ -47,17 +47,18 @@ class RealGames:
         env: "bounce", "ALE/Breakout-v5", any Gymnasium id.
         envs: N >= 1.
         stack: frames of an observation.
+        size: of a frame, pixels.
         device: of the tensors; the games themselves run on the CPU.
 
     Raises:
-        InputError: no such game.
+        InputError: no such game, or none of that size.
     """
 
-    def __init__(self, env: str, *, envs: int, stack: int, device: str) -> None:
+    def __init__(self, env: str, *, envs: int, stack: int, size: int, device: str) -> None:
         if envs < 1:
             raise InputError(f"envs={envs}: expected 1 or more")
         self.envs, self.stack, self.device = envs, stack, device
-        self.games = [make_source(env) for _ in range(envs)]
+        self.games = [make_source(env, size=size) for _ in range(envs)]
         self.card = self.games[0].card
         shape = self.games[0].observation_space.shape
         assert shape is not None  # a source game's frames are a Box

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldflow.card import WorldCard
-from worldflow.envs.source import GameCard, SourceGame, make_source
+from worldflow.envs.source import GameCard, SourceGame, recorded_source
 from worldflow.envs.start import Context
 from worldflow.errors import InputError
 
@@ -121,8 +121,7 @@ def make_reality(game: str, settings: Mapping[str, Any], action_count: int) -> R
     Raises:
         InputError: it is not installed here, or has another number of actions.
     """
-    named = {"size", "sticky", "life_loss_ends"} & settings.keys()
-    source = make_source(game, **{name: settings[name] for name in named})
+    source = recorded_source(game, settings)
     found = len(source.card.action_names)
     if found != action_count:
         raise InputError(f"{game} has {found} actions here, {action_count} where it was recorded")

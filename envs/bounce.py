@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from worldflow.envs.area import AreaResize
 from worldflow.envs.sign import CLOCK, OPEN_PHASES, OPENS, SIGN_PROBABILITIES, draw_sign
 from worldflow.envs.source import GameCard, SourceGame
 from worldflow.errors import InputError
@@ -170,8 +171,9 @@ class BounceGame(SourceGame):
     `Discrete(3)`: 0 noop, 1 left, 2 right. The paddle moves 3 pixels a step.
 
     ## Observation space
-    `Box(0, 255, (64, 64, 3), uint8)`, RGB. Below a strip with a lamp and its clock of 16 dots is
-    the court: ball 3x3, paddle 12x3, walls left, right and above, nothing below.
+    `Box(0, 255, (64, 64, 3), uint8)`, RGB; smaller if `size` says so. Below a strip with a lamp
+    and its clock of 16 dots is the court: ball 3x3, paddle 12x3, walls left, right and above,
+    nothing below.
 
     ## Dynamics
     The ball moves 2 pixels a step up or down and 1 or 3 sideways; walls turn it. Where it stands
@@ -192,8 +194,9 @@ class BounceGame(SourceGame):
     `TimeLimit` is `card.max_episode_steps`.
 
     ## Arguments
-    `render_mode`: None or "rgb_array" (the observation). `memory`: a sign in the strip is shown,
-    covered for 20 frames, and shown again; then another is drawn, each of three as likely.
+    `render_mode`: None or "rgb_array" (the observation). `size`: frames of 16 to 63 pixels are
+    area averages. `memory`: a sign in the strip is shown, covered for 20 frames, and shown again;
+    then another is drawn, each of three as likely.
     """
 
     # Gymnasium declares it for instances, so that mypy refuses a ClassVar.
@@ -207,14 +210,19 @@ class BounceGame(SourceGame):
         max_episode_steps=1000,
     )
 
-    def __init__(self, render_mode: str | None = None, memory: bool = False) -> None:
+    def __init__(
+        self, render_mode: str | None = None, memory: bool = False, size: int = SIZE
+    ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise InputError(f"render_mode={render_mode!r}: bounce has None and 'rgb_array'")
         self.render_mode = render_mode
+        if not 16 <= size <= SIZE:
+            raise InputError(f"size={size}: bounce is drawn with 64 pixels; expected 16 to 64")
         self.memory = memory
-        if memory:
-            self.card = replace(self.card, settings={**self.card.settings, "memory": True})
-        self.observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
+        settings = {**self.card.settings, "size": size} | ({"memory": True} if memory else {})
+        self.card = replace(self.card, settings=settings)
+        self._resize = None if size == SIZE else AreaResize(SIZE, SIZE, size)
+        self.observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.action_space = gymnasium.spaces.Discrete(len(self.card.action_names))
         self._state: BounceState | None = None
 
@@ -241,7 +249,7 @@ class BounceGame(SourceGame):
             half, clock = divmod(int(random.choice(OPEN_PHASES)), CLOCK)
             state = replace(state, sign=sign, half=half, clock=clock)
         self._state = state
-        return draw(state), {"life_lost": False}
+        return self._shown(state), {"life_lost": False}
 
     def step(
         self, action: np.int64 | int
@@ -255,13 +263,13 @@ class BounceGame(SourceGame):
                 break
         self._state = outcome.state
         info = {"life_lost": outcome.terminated}
-        return draw(outcome.state), outcome.reward, outcome.terminated, False, info
+        return self._shown(outcome.state), outcome.reward, outcome.terminated, False, info
 
     def next_frames(self, action: np.int64 | int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The true distribution of the frame that `step(action)` would show.
 
         Returns:
-            frames: `(M, 64, 64, 3)`, distinct, 1 <= M <= 12.
+            frames: `(M, size, size, 3)`, distinct, 1 <= M <= 12.
             probabilities: `(M,)`, positive, sum 1.
 
         Raises:
@@ -269,8 +277,12 @@ class BounceGame(SourceGame):
             ResetNeeded: no episode is under way.
         """
         possible = self._outcomes(action)
-        frames = np.stack([draw(outcome.state) for outcome in possible])
+        frames = np.stack([self._shown(outcome.state) for outcome in possible])
         return frames, np.array([outcome.probability for outcome in possible])
+
+    def _shown(self, state: BounceState) -> NDArray[np.uint8]:
+        frame = draw(state)
+        return frame if self._resize is None else self._resize(frame)
 
     def _outcomes(self, action: np.int64 | int) -> list[Outcome]:
         if not self.action_space.contains(action):
@@ -281,8 +293,8 @@ class BounceGame(SourceGame):
         return outcomes(state, int(action))
 
     def render(self) -> NDArray[np.uint8] | None:
-        """The current frame `(64, 64, 3)`, or None without a render mode."""
-        return draw(self.state()) if self.render_mode == "rgb_array" else None
+        """The current frame `(size, size, 3)`, or None without a render mode."""
+        return self._shown(self.state()) if self.render_mode == "rgb_array" else None
 
     def state(self) -> BounceState:
         """The current state. Raises ResetNeeded before the first reset."""

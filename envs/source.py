@@ -6,6 +6,7 @@ Episodes are recorded from source games, and a learned world keeps the card of t
 import difflib
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,12 +91,20 @@ def make_source(
     if env_id in BOUNCE_IDS:
         from worldflow.envs.bounce import BounceGame
 
-        if size != 64:
-            raise InputError(f"env={env_id}: size={size}, but bounce is 64x64; leave size out")
-        return BounceGame(memory=memory)
+        return BounceGame(memory=memory, size=size)
     from worldflow.envs.gymnasium_game import GymnasiumGame
 
     return GymnasiumGame(env_id, size=size)
+
+
+def recorded_source(env_id: str, settings: Mapping[str, Any]) -> SourceGame:
+    """The source game with the settings under which it was recorded, learned or played.
+
+    Raises:
+        InputError: see `make_source`.
+    """
+    named = {"size", "sticky", "life_loss_ends", "memory"} & settings.keys()
+    return make_source(env_id, **{name: settings[name] for name in named})
 
 
 def unknown_id(env_id: str) -> InputError:

@@ -33,7 +33,8 @@ def oracle_of(header: Header) -> Oracle | None:
         return None
     from worldflow.envs.bounce import BounceGame
 
-    game = BounceGame(memory=bool(header.settings.get("memory", False)))
+    settings = header.settings
+    game = BounceGame(memory=bool(settings.get("memory", False)), size=settings.get("size", 64))
 
     def futures(truth: Truth, action: int) -> Futures | None:
         # What comes out from under a lid depends on frames that a stretch may not hold:

@@ -67,6 +67,18 @@ def test_a_perfect_player_catches_all_and_random_play_few() -> None:
     assert shares["random"] < 0.7
 
 
+def test_an_agent_is_judged_in_the_game_that_it_learned(tmp_path: Path) -> None:
+    """With frames of its size; the script beside it sees the 64 pixels that it is written for."""
+    card = make_source("bounce", size=32).card
+    network = ActorCritic(NetworkConfig(stack=1, width=4, hidden=8), size=32, action_count=3)
+    about = AgentCard("bounce", card.settings, card.action_names, 32)
+    Agent(about, network).save(tmp_path / "agent.safetensors")
+    config = AgentEvaluateConfig(str(tmp_path / "agent.safetensors"), episodes=2, seeds=(0,))
+    players = judged(config)["players"]
+    assert players["scripted"]["caught_share"] == 1.0
+    assert players["agent"]["steps"] > 0
+
+
 def test_balls_are_counted_by_their_rewards() -> None:
     played = [Played(0, FRAME, np.array(r)) for r in ([1, 0, 1, 2, 1, -1.0], [1, 0, -1.0])]
     assert caught(played) == {"caught": 1.0, "caught_share": 0.5}

@@ -67,6 +67,19 @@ def test_noise_fills_the_share_of_steps_it_names(noise: float) -> None:
     assert (actions != 2).mean() == pytest.approx(0.75 * noise, abs=0.02)
 
 
+def test_a_script_plays_smaller_frames_a_little_worse() -> None:
+    game = make_source("bounce", size=32)
+    policy = make_policy("scripted", game.card)
+    frame, _ = game.reset(seed=0)
+    caught = -1.0  # the first launch is a gift
+    for _ in range(200):
+        frame, reward, terminated, _, _ = game.step(np.int64(policy.act(frame, {})))
+        caught += reward == 1.0
+        if terminated:
+            break
+    assert caught >= 3
+
+
 @pytest.mark.parametrize("name", ["random", "scripted", "mixed", "noop"])
 def test_the_same_seed_chooses_the_same(name: str) -> None:
     game = make_source("bounce")

@@ -350,6 +350,25 @@ def test_the_next_sign_is_drawn_and_nothing_else_is_hidden() -> None:
     assert min(drawn.values()) > 600
 
 
+def test_a_smaller_one_is_the_same_game_with_each_pixel_an_average() -> None:
+    game, small = BounceGame(), make_source("bounce", size=32)
+    assert isinstance(small, BounceGame)
+    assert small.card.settings == {"size": 32}
+    for step in range(30):
+        if step == 0:
+            frame, seen = game.reset(seed=5)[0], small.reset(seed=5)[0]
+        else:
+            futures, _ = small.next_frames(step % 3)
+            frame, seen = game.step(step % 3)[0], small.step(step % 3)[0]
+            assert any(np.array_equal(future, seen) for future in futures)
+        blocks = frame.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
+        assert seen.shape == small.observation_space.shape == (32, 32, 3)
+        assert np.abs(blocks - seen).max() <= 0.5
+    for size in (8, 65):
+        with pytest.raises(InputError, match=f"size={size}"):
+            BounceGame(size=size)
+
+
 def test_the_memory_option_is_kept_in_the_card_and_the_truth() -> None:
     game = BounceGame(memory=True)
     frame, _ = game.reset(seed=4)
