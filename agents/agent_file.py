@@ -13,7 +13,7 @@ from worldflow.agents.network import ActorCritic, NetworkConfig
 from worldflow.errors import InputError, did_you_mean
 from worldflow.world import write_whole
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_KEY = "worldflow_agent"
 FILE = "agent.safetensors"  # in a run folder
 SHIPPED = Path(__file__).parent / "shipped"

@@ -14,7 +14,7 @@ from torch import Tensor
 from worldflow.agents.agent_file import FILE, Agent, AgentCard
 from worldflow.agents.checkpoint import Progress, load_checkpoint, save_checkpoint
 from worldflow.agents.dreams import Dreams, Limits, Starts, calibrated
-from worldflow.agents.network import ActorCritic, NetworkConfig
+from worldflow.agents.network import ActorCritic, NetworkConfig, newest
 from worldflow.agents.ppo import Played, PPOConfig, play, update
 from worldflow.agents.stage import RealGames, Stage
 from worldflow.cost import device_name
@@ -144,12 +144,15 @@ class Learner:
         generator = torch.Generator(self.device).manual_seed(int(seed))
         if self.observation is None or progress.update % config.checkpoint_every == 0:
             self.observation = self.stage.restart(generator)
+        if not self.network.looks:
+            self.network.look(newest(self.observation))
         for group in self.optimizer.param_groups:
             group["lr"] = config.ppo.learning_rate * max(0.0, 1 - self.spent())
         self.observation, rollout, played = play(
             self.network, self.stage, self.observation, config.ppo, generator
         )
         figures = update(self.network, self.optimizer, rollout, config.ppo, generator)
+        self.network.look(newest(rollout.observations).flatten(0, 1))
         progress.update += 1
         progress.steps += played.rewards.numel()
         return {**stage_figures(played), **figures}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from worldflow.agents.network import ActorCritic, NetworkConfig, first_stack, next_stack
+from worldflow.agents.network import MOST, ActorCritic, NetworkConfig, first_stack, next_stack
 from worldflow.agents.ppo import PPOConfig, Rollout, advantages, play, update
 from worldflow.agents.stage import Transition
 from worldflow.envs.source import GameCard
@@ -86,6 +86,31 @@ def test_the_learner_clips_rewards() -> None:
     for clip, scale, expected in ((1.0, 1.0, 1.0), (0.0, 1.0, 7.0), (2.0, 0.5, 1.0)):
         config = PPOConfig(rollout=4, reward_clip=clip, reward_scale=scale)
         assert played(Signals(reward=7.0), network(), config).rewards.max() == expected
+
+
+def test_it_learns_what_is_usual_as_statistics_have_it() -> None:
+    net = network()
+    looks = torch.randint(0, 256, (3, 10, SIZE, SIZE, 3), dtype=torch.uint8)
+    for frames in looks:
+        net.look(frames)
+    pixels = looks.flatten(0, 1).double() / 255
+    torch.testing.assert_close(net.usual.double(), pixels.mean(dim=0), rtol=0, atol=1e-5)
+    variance = pixels.var(dim=0, unbiased=False)
+    torch.testing.assert_close(net.variance.double(), variance, rtol=0, atol=1e-5)
+
+
+def test_a_ball_stands_out_from_a_bright_background_that_never_changes() -> None:
+    net = network()
+    frames = torch.full((200, SIZE, SIZE, 3), 200, dtype=torch.uint8)
+    frames[0, 3, 3] = 0
+    net.look(frames)
+    given: list[torch.Tensor] = []
+    net.conv1.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    net(frames[:2])
+    (seen,) = given  # (2, 3, SIZE, SIZE)
+    assert float(seen[0, :, 3, 3].abs().min()) == MOST
+    seen[0, :, 3, 3] = 0
+    assert float(seen.abs().max()) < 0.1
 
 
 def test_it_learns_what_the_screen_says() -> None:
