@@ -17,7 +17,7 @@ from worldflow.machine import gpu_mib, hardware_and_peak, resident_mib
 from worldflow.timing import time_batch, time_env, time_scores, time_steps
 
 FEWEST = 5  # steps that are timed, however large the batch
-MOST = 300  # scores, steps of the env, and of the parts, however many steps are timed
+MOST = 300  # scores, frames of a batch size, steps of env and parts, however many steps are timed
 BOTH = ("torch", "onnx")  # what engine=auto compares
 
 
@@ -110,7 +110,7 @@ def measure(playable: Playable, steps: int, batches: tuple[int, ...]) -> dict[st
         "score_ms_p50": 1000 * float(np.median(time_scores(playable, some))),
         "parts_ms": parts | _inner_parts(playable, some),
         "frames_per_s": {
-            str(batch): time_batch(playable, batch, max(FEWEST, steps // batch))
+            str(batch): time_batch(playable, batch, max(FEWEST, some // batch))
             for batch in batches
         },
         "memory_mib": resident_mib(),
