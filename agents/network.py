@@ -72,7 +72,6 @@ class ActorCritic(nn.Module):
         h = F.relu(self.shared(h.flatten(1)))
         return self.policy(h), self.value(h)[:, 0]
 
-
     @torch.no_grad()
     def look(self, frames: Tensor) -> None:
         """Learn from `frames` `(N, H, W, 3)` uint8 what is usual: of late, LOOKS times over."""

@@ -110,8 +110,7 @@ def measure(playable: Playable, steps: int, batches: tuple[int, ...]) -> dict[st
         "score_ms_p50": 1000 * float(np.median(time_scores(playable, some))),
         "parts_ms": parts | _inner_parts(playable, some),
         "frames_per_s": {
-            str(batch): time_batch(playable, batch, max(FEWEST, some // batch))
-            for batch in batches
+            str(batch): time_batch(playable, batch, max(FEWEST, some // batch)) for batch in batches
         },
         "memory_mib": resident_mib(),
         "memory_growth_mib": times.memory_growth_mib,
