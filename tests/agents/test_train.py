@@ -121,8 +121,9 @@ def test_an_agent_can_begin_where_another_ended(world: Path, tmp_path: Path) -> 
     train_agent(replace(again, ppo=replace(again.ppo, learning_rate=0.0)))
     first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
     # What is usual goes on being learned, from where it was; a parameter does not at this rate.
-    assert (first["looks"], second["looks"]) == (2, 3)
-    for name in first.keys() - {"looks", "usual", "variance"}:  # kept as float16
+    usual = {f"network.{name}" for name in ("looks", "usual", "variance")}
+    assert (first["network.looks"], second["network.looks"]) == (2, 3)
+    for name in first.keys() - usual:  # kept as float16
         torch.testing.assert_close(second[name], first[name], atol=1e-3, rtol=1e-3)
 
 
