@@ -8,6 +8,7 @@ world as well. The hand brings the paddle to where the ball will arrive.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -82,8 +83,7 @@ class ScriptedPolicy:
 
     def act(self, frame: NDArray[np.uint8], truth: dict[str, NDArray[Any]]) -> int:
         rules = self.rules
-        remembers = rules.recall is not None and "ram" in truth
-        if rules.recall and remembers:
+        if rules.recall is not None and "ram" in truth:
             sight = rules.recall(truth["ram"])
         else:
             sight = rules.look(_enlarged(frame))
@@ -165,7 +165,12 @@ def _enlarged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = frame.shape[:2]
     if (height, width) == (64, 64):
         return frame
-    return AreaResize(height, width, 64)(frame)
+    return _resizer(height, width)(frame)
+
+
+@cache
+def _resizer(height: int, width: int) -> AreaResize:
+    return AreaResize(height, width, 64)
 
 
 def centroid(weights: NDArray[Any], top: int, left: int) -> tuple[float, float] | None:

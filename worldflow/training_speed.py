@@ -18,8 +18,8 @@ def measure_training(world: World) -> dict[str, float]:
     """Frames per second of whole updates, and their share of the machine's peak.
 
     In the type that is quick here; the peak is that of a large matrix product in the same type,
-    measured beside. The forward
-    pass is counted once and the backward pass twice; own reconstructions are left out.
+    measured beside. The forward pass is counted once and the backward pass twice; own
+    reconstructions are left out.
     """
     model = world.model.requires_grad_(True).train()
     device = str(model.reward_support.device)

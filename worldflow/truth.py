@@ -32,9 +32,10 @@ def oracle_of(header: Header) -> Oracle | None:
     if header.source != "bounce":
         return None
     from worldflow.envs.bounce import BounceGame
+    from worldflow.envs.source import recorded_source
 
-    settings = header.settings
-    game = BounceGame(memory=bool(settings.get("memory", False)), size=settings.get("size", 64))
+    game = recorded_source(header.source, header.settings)
+    assert isinstance(game, BounceGame)
 
     def futures(truth: Truth, action: int) -> Futures | None:
         # What comes out from under a lid depends on frames that a stretch may not hold:
