@@ -17,7 +17,7 @@ bench: .venv/installed ## measure the speed of a learned world
 	$(BIN)/worldflow bench $(WORLD)
 
 test: .venv/installed-dev ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/installed-dev ## check style and types
 	$(BIN)/ruff check .
