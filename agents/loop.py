@@ -44,6 +44,7 @@ class LoopConfig:
     world_keys: str = "model=small"
     agent_keys: str = ""
     episodes: int = 20
+    greedy: bool = False
     workers: int = 1
     seed: int = 0
     device: str = "auto"
@@ -148,6 +149,7 @@ def _evaluate(config: LoopConfig) -> None:
             env=config.env,
             world=str(world),
             episodes=config.episodes,
+            greedy=config.greedy,
             out=report,
             device=config.device,
             threads=config.threads,

@@ -32,6 +32,7 @@ def config(out: Path, **changes: object) -> LoopConfig:
         world_keys=TINY,
         agent_keys=SMALL_AGENT,
         episodes=1,
+        greedy=True,
         device="cpu",
         threads=1,
     )
@@ -71,7 +72,9 @@ def test_a_loop_that_is_killed_before_every_part_goes_on(
     episodes = [Episode.open(path) for path in sorted((out / "data").rglob("*.episode"))]
     assert sum(map(len, episodes)) == 120
     assert {name for episode in episodes for name in episode.controller()} == {"random", "agent"}
-    assert json.loads((out / "report.json").read_text())["players"]["agent"]["returns"]
+    report = json.loads((out / "report.json").read_text())
+    assert report["players"]["agent"]["returns"]
+    assert report["greedy"]
     assert Agent.load(out / "agent-2").card.game == "bounce"
 
 
