@@ -11,7 +11,7 @@ from safetensors.torch import save as tensors_to_bytes
 
 from worldflow.agents.network import ActorCritic, NetworkConfig
 from worldflow.errors import InputError, did_you_mean
-from worldflow.world import write_whole
+from worldflow.whole_file import write_whole
 
 FORMAT_VERSION = 2
 METADATA_KEY = "worldflow_agent"

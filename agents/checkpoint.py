@@ -11,7 +11,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from worldflow.errors import InputError
-from worldflow.world import PARTIAL, write_whole
+from worldflow.whole_file import PARTIAL, write_whole
 
 METADATA_KEY = "worldflow_agent_checkpoint"
 

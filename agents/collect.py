@@ -20,9 +20,9 @@ from worldflow.agents.policy import Policy, make_policy
 from worldflow.envs.source import SourceGame, make_source
 from worldflow.episode import SUFFIX, DamagedEpisode, Episode, EpisodeWriter, Header, StepRecord
 from worldflow.errors import InputError, WorkError
+from worldflow.whole_file import PARTIAL, write_whole
 
 MANIFEST = "collect.json"
-MANIFEST_PART = "collect.json.part"  # the manifest while it is being written
 # A game's frames are too small to share among threads; each worker has a core.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -247,15 +247,10 @@ def _claim_folder(config: CollectConfig) -> None:
         raise InputError(f"out={config.out}: cannot be a folder: {error.strerror}") from None
     if manifest.exists():
         _check_manifest(manifest, settings)
-    elif any(path.name != MANIFEST_PART for path in config.out.iterdir()):
+    elif any(path.name != MANIFEST + PARTIAL for path in config.out.iterdir()):
         raise InputError(f"out={config.out}: not empty and not ours; name a new or empty folder")
     else:
-        try:
-            part = config.out / MANIFEST_PART
-            part.write_text(json.dumps(settings, indent=2) + "\n")
-            part.replace(manifest)
-        except OSError as error:
-            raise WorkError(f"{manifest} cannot be written: {error.strerror}") from None
+        write_whole(manifest, f"{json.dumps(settings, indent=2)}\n".encode())
 
 
 def _check_manifest(manifest: Path, settings: dict[str, object]) -> None:

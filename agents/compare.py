@@ -13,7 +13,7 @@ from worldflow.agents.network import NetworkConfig
 from worldflow.agents.ppo import PPOConfig
 from worldflow.agents.train import AgentTrainConfig, train_agent
 from worldflow.errors import InputError
-from worldflow.world import write_whole
+from worldflow.whole_file import write_whole
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from worldflow.dataset import open_dataset
 from worldflow.envs.source import make_source
 from worldflow.errors import InputError
 from worldflow.train import TrainConfig, train
-from worldflow.world import write_whole
+from worldflow.whole_file import write_whole
 
 LEDGER = "loop.json"  # settings, and the parts that are done
 WIDENED = "widened.safetensors"  # in a world's folder: what the next round begins with

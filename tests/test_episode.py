@@ -260,6 +260,28 @@ class FullDisk:
         return getattr(self._file, name)
 
 
+def test_a_kill_within_the_head_leaves_no_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def cut_short(part: Path, data: bytes) -> int:
+        with part.open("wb") as file:
+            file.write(data[:20])
+        raise Killed
+
+    path = tmp_path / "a.episode"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", cut_short)
+        with pytest.raises(Killed):
+            EpisodeWriter(path, HEADER, game_frame(0)[None], NO_ACTIONS)
+    assert not path.exists()
+    EpisodeWriter(path, HEADER, game_frame(0)[None], NO_ACTIONS).close()
+    assert Episode.open(path).complete
+    assert [each.name for each in tmp_path.iterdir()] == ["a.episode"]
+
+
 @pytest.mark.parametrize("room", [0, 100, 700])
 def test_a_full_disk_keeps_the_blocks_before(tmp_path: Path, room: int) -> None:
     path = tmp_path / "a.episode"

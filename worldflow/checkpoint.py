@@ -13,7 +13,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from worldflow.errors import InputError
-from worldflow.world import write_whole
+from worldflow.whole_file import write_whole
 
 METADATA_KEY = "worldflow_checkpoint"
 

@@ -32,7 +32,8 @@ def export(config: ExportConfig) -> None:
     if config.dtype not in DTYPES:
         raise InputError(f"dtype={config.dtype}: {did_you_mean(config.dtype, DTYPES)}")
     from worldflow.onnx_graph import to_onnx
-    from worldflow.world import World, write_whole
+    from worldflow.whole_file import write_whole
+    from worldflow.world import World
 
     began = time.perf_counter()
     data = to_onnx(World.load(config.world), config.dtype)

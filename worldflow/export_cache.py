@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from worldflow.onnx_session import cache_folder
-from worldflow.world import World, write_whole
+from worldflow.whole_file import write_whole
+from worldflow.world import World
 
 KEPT = 8  # files; a world in training has another hash each time it is saved
 # What decides how a graph looks: exports of other versions of these are not used.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from worldflow.blocks import STEP, Steps, empty_index, pack_frames, pack_steps
 from worldflow.errors import InputError, WorkError
 from worldflow.sections import BLOCK, HEAD, pack_footer, pack_section
+from worldflow.whole_file import write_whole
 
 SCHEMA_VERSION = 1
 
@@ -91,10 +92,9 @@ class EpisodeWriter:
         self._controllers: list[str] = []
         self._truth_kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
         self._index = empty_index()
-        self._end = 0  # of the bytes known to be whole
         head = self._pack_head(start_frames, start_actions)
-        self._open()
-        self._write(head)
+        self._open(head)
+        self._end = len(head)  # of the bytes known to be whole
 
     def append(self, record: StepRecord) -> None:
         """Record one step."""
@@ -149,14 +149,15 @@ class EpisodeWriter:
             raise InputError(f"{self.path}: the header must be JSON values ({error})") from None
         return pack_section(HEAD, SCHEMA_VERSION, text.encode(), pack_frames(frames))
 
-    def _open(self) -> None:
+    def _open(self, head: bytes) -> None:
+        if self.path.exists():
+            raise InputError(f"{self.path} exists already; name another file")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("xb")
-        except FileExistsError:
-            raise InputError(f"{self.path} exists already; name another file") from None
         except OSError as error:
             raise InputError(f"{self.path} cannot be made: {error.strerror}") from None
+        write_whole(self.path, head)  # an episode without all of its head could not be read
+        self._file = self.path.open("r+b")
 
     def flush(self) -> None:
         """Write the running block early: slow play may take long to fill a second."""
@@ -193,8 +194,6 @@ class EpisodeWriter:
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.close()
-            if not self._end:
-                self.path.unlink(missing_ok=True)  # not even its header is there
             raise WorkError(
                 f"{self.path} cannot be written: {error.strerror}; "
                 f"its first {self._index.steps} steps are kept"

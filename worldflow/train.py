@@ -18,7 +18,7 @@ from worldflow.journal import Log, ProgressBar
 from worldflow.playable import choose_device
 from worldflow.trainer import TrainConfig, Trainer, run_settings
 from worldflow.validation import validate, write_film
-from worldflow.world import PARTIAL
+from worldflow.whole_file import PARTIAL
 
 __all__ = ["TrainConfig", "train"]
 

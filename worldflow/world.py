@@ -17,12 +17,12 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from worldflow.card import WorldCard
-from worldflow.errors import InputError, WorkError, did_you_mean
+from worldflow.errors import InputError, did_you_mean
 from worldflow.model import ModelConfig, WorldModel, to_signed
+from worldflow.whole_file import write_whole
 
 FORMAT_VERSION = 1
 METADATA_KEY = "worldflow_world"
-PARTIAL = ".partial"  # what a file is called while it is being written
 SHIPPED = Path(__file__).parent / "worlds"
 
 
@@ -230,21 +230,6 @@ def read_about(path: Path) -> dict[str, Any]:
     if size != 8 + length + end:
         raise InputError(f"{path} is truncated: {size} bytes of {8 + length + end}; copy it again")
     return about
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` in one step: a killed process leaves the old file or the new.
-
-    Raises:
-        WorkError: it cannot be written (a full disk); the old file is kept.
-    """
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise WorkError(f"cannot write {path}: {error.strerror}; what was there is kept") from error
 
 
 def _card_fields(fields: dict[str, Any]) -> dict[str, Any]:
