@@ -30,6 +30,7 @@ class CompareConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     horizon: int = 64
     episodes: int = 20
+    greedy: bool = False
     device: str = "auto"
     threads: int = 0
 
@@ -74,7 +75,9 @@ def _one(config: CompareConfig, name: str, seed: int) -> dict[str, Any]:
     train_agent(replace(training, trust=config.trust if name == "with" else 0.0))
     path = training.out / "report.json"
     if not path.exists():
-        settings = AgentEvaluateConfig(agent=str(training.out), episodes=config.episodes)
+        settings = AgentEvaluateConfig(
+            agent=str(training.out), episodes=config.episodes, greedy=config.greedy
+        )
         write_whole(path, json.dumps(judged(settings), indent=2).encode())
     report: dict[str, Any] = json.loads(path.read_text())
     return report

@@ -12,6 +12,7 @@ from worldflow.agents.judge import Interval, Played, dream_returns, figures, int
 from worldflow.agents.learned import LearnedPolicy
 from worldflow.agents.policy import Policy, make_policy
 from worldflow.agents.scripted import SCRIPTS
+from worldflow.card import Playable
 from worldflow.envs.source import SourceGame, recorded_source
 from worldflow.errors import InputError
 from worldflow.info import write_new_json
@@ -51,6 +52,7 @@ def evaluate_agent(config: AgentEvaluateConfig) -> None:
 def judged(config: AgentEvaluateConfig) -> dict[str, Any]:
     """Whole episodes in the real game of the agent, of random play and of the script beside it.
 
+    The game's frames are as large as those that the agent learned from, or as the world's.
     `dream_gap`, where a world is given: what the agent gets in dreams from the first frames of
     its real episodes, less what it then really got in as many steps.
 
@@ -59,6 +61,10 @@ def judged(config: AgentEvaluateConfig) -> dict[str, Any]:
     """
     agent = Agent.load(config.agent)
     settings = agent.card.settings
+    playable = None
+    if config.world:
+        playable = load_playable(config.world, device=config.device, threads=config.threads)
+        settings = settings | {"size": playable.engine.frame_shape[0]}
     game = recorded_source(config.env or agent.card.game, settings)
     players: dict[str, tuple[SourceGame, Policy]] = {
         "agent": (game, LearnedPolicy(agent, game.card, greedy=config.greedy)),
@@ -83,16 +89,19 @@ def judged(config: AgentEvaluateConfig) -> dict[str, Any]:
     }
     mean = report["players"]["agent"]["return"]["mean"]
     report["human_normalised"] = human_normalised(game.card.id, mean)
-    if config.world:
-        report["dream_gap"] = _dream_gap(config, agent, game, played["agent"])
+    if playable is not None:
+        report["dream_gap"] = _dream_gap(config, playable, agent, game, played["agent"])
     return report
 
 
 def _dream_gap(
-    config: AgentEvaluateConfig, agent: Agent, game: SourceGame, played: list[Played]
+    config: AgentEvaluateConfig,
+    playable: Playable,
+    agent: Agent,
+    game: SourceGame,
+    played: list[Played],
 ) -> dict[str, Any]:
     """Paired by the first frame; of the first seed's episodes, for dreams take their time."""
-    playable = load_playable(config.world, device=config.device, threads=config.threads)
     if playable.card.game != game.card.id:
         raise InputError(
             f"world={config.world} is of {playable.card.game}, the agent plays {game.card.id}"

@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldflow.flow import Conditions, GaussianBase, MultiscaleFlow, gaussian_log_prob
+from worldflow.flow import (
+    Conditions,
+    GaussianBase,
+    MultiscaleFlow,
+    asinh_units,
+    gaussian_log_prob,
+)
 from worldflow.mixture import standard_normal_cdf
 from worldflow.trunk import CausalTrunk, Memory, full_precision, zeroed
 
@@ -185,7 +191,7 @@ class OutcomeHead(nn.Module):
 
     def forward(self, y: Tensor, given: Conditions) -> Outcome:
         mean = given.mean.detach()
-        seen = torch.cat((mean, torch.asinh((y - mean) / self.sigma)), dim=1)
+        seen = torch.cat((mean, asinh_units(y - mean, self.sigma)), dim=1)
         seen = F.pixel_unshuffle(seen.contiguous(memory_format=torch.channels_last), 2)
         h = F.silu(self.conv1(torch.cat((given.features.fine, seen), dim=1)))
         h = F.silu(self.conv2(h))

@@ -24,7 +24,6 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """For `torch.onnx.export(custom_translation_table=...)`."""
     aten = torch.ops.aten
     return {
-        aten.asinh.default: _asinh,
         aten.softplus.default: _softplus,
         aten.im2col.default: _im2col,
         aten.pixel_unshuffle.default: _pixel_unshuffle,
@@ -63,13 +62,6 @@ def halved(model: WorldModel) -> WorldModel:
             layer.half().register_forward_pre_hook(lambda _, arguments: (arguments[0].half(),))
     model.trunk.position = nn.Parameter(model.trunk.position.half(), requires_grad=False)
     return model
-
-
-def _asinh(x: Value) -> Value:
-    op = _opset()
-
-    root = op.Sqrt(op.Add(op.Mul(x, x), _like(1.0, x)))
-    return op.Mul(op.Sign(x), op.Log(op.Add(op.Abs(x), root)))
 
 
 def _softplus(x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:

@@ -60,6 +60,22 @@ def test_the_policy_is_that_of_the_network_on_the_newest_frames(path: Path) -> N
         frames.append(game.step(np.int64(action))[0])
 
 
+def test_a_policy_sees_larger_frames_as_it_learned_to_see_them() -> None:
+    small, large = make_source("bounce", size=32), make_source("bounce")
+    network = ActorCritic(NetworkConfig(stack=2, width=4, hidden=8), size=32, action_count=3)
+    with torch.no_grad():
+        network.policy.weight.mul_(300)
+    agent = Agent(AgentCard("bounce", small.card.settings, small.card.action_names, 32), network)
+    policies = [LearnedPolicy(agent, game.card, greedy=True) for game in (small, large)]
+    frames, told = [game.reset(seed=1)[0] for game in (small, large)], []
+    for _ in range(30):
+        actions = [policy.act(f, {}) for policy, f in zip(policies, frames, strict=True)]
+        assert actions[0] == actions[1]
+        told.append(actions[0])
+        frames = [game.step(np.int64(actions[0]))[0] for game in (small, large)]
+    assert len(set(told)) > 1
+
+
 def test_a_file_a_folder_and_a_seed_make_a_policy(path: Path) -> None:
     game = make_source("bounce")
     frame, _ = game.reset(seed=0)
@@ -86,7 +102,7 @@ def test_an_agent_of_another_game_is_refused() -> None:
         LearnedPolicy(make_agent(game="pong"), CARD)
     with pytest.raises(InputError, match="trained with actions"):
         LearnedPolicy(make_agent(("noop", "left")), CARD)
-    with pytest.raises(InputError, match="frame size 64, here it is 32"):
+    with pytest.raises(InputError, match="frames of 64, here it is 32"):
         LearnedPolicy(make_agent(), replace(CARD, settings={"size": 32}))
 
 
