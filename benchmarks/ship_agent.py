@@ -26,6 +26,7 @@ def ship(run: str, report: Path, name: str, command: str | None) -> Path:
         raise InputError(
             f"{report} judges {told['agent']} in {told['game']}, not {run}: evaluate it again"
         )
+    told["agent"] = name
     for player in told["players"].values():
         del player["returns"]  # of single episodes: too much for a card
     training = agent.card.training | ({"command": command} if command else {})

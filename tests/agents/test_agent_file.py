@@ -9,14 +9,16 @@ import torch
 from recorded import HEADER, record
 from safetensors.torch import save_file
 
-from worldflow.agents.agent_file import Agent, AgentCard
+from worldflow.agents.agent_file import Agent, AgentCard, agent_names
 from worldflow.agents.collect import CollectConfig, collect
 from worldflow.agents.learned import LearnedPolicy
 from worldflow.agents.network import ActorCritic, NetworkConfig
 from worldflow.agents.policy import make_policy
+from worldflow.demos.cast import make_cast
 from worldflow.envs.source import make_source
 from worldflow.episode import Episode
 from worldflow.errors import InputError
+from worldflow.world import World, world_names
 
 CARD = make_source("bounce").card
 
@@ -88,6 +90,18 @@ def test_a_file_a_folder_and_a_seed_make_a_policy(path: Path) -> None:
     assert len(set(told[0])) > 1
     policy.reset(6)
     assert [policy.act(frame, {}) for _ in range(40)] != told[0]
+
+
+def test_every_shipped_world_has_a_player_of_its_own() -> None:
+    assert agent_names() == world_names()
+    for name in world_names():
+        world = World.load(name)
+        cast = make_cast(world.card, name)
+        cast.reset(0)
+        actions = {cast.act(0, frame, {}) for frame in world.start_frames[:, 0]}
+        assert actions <= set(range(len(world.card.action_names)))
+        judged = Agent.load(name).card.metrics["players"]
+        assert judged["agent"]["return"]["low"] > judged["random"]["return"]["high"]
 
 
 def test_collect_takes_an_agent(path: Path, tmp_path: Path) -> None:
