@@ -17,10 +17,11 @@ from worldflow.episode import Episode
 from worldflow.errors import InputError
 
 CALL = """
-import resource, sys
+import resource, signal, sys
 from pathlib import Path
 from worldflow.agents.collect import CollectConfig, collect
 from worldflow.errors import WorkError
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
 try:
     collect(CollectConfig(env="bounce", out=Path({out!r}), steps=10**9, workers=2))
