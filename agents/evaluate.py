@@ -66,6 +66,10 @@ def judged(config: AgentEvaluateConfig) -> dict[str, Any]:
         playable = load_playable(config.world, device=config.device, threads=config.threads)
         settings = settings | {"size": playable.engine.frame_shape[0]}
     game = recorded_source(config.env or agent.card.game, settings)
+    if playable is not None and playable.card.game != game.card.id:
+        raise InputError(
+            f"world={config.world} is of {playable.card.game}, the agent plays {game.card.id}"
+        )
     players: dict[str, tuple[SourceGame, Policy]] = {
         "agent": (game, LearnedPolicy(agent, game.card, greedy=config.greedy)),
         "random": (game, make_policy("random", game.card)),
@@ -102,10 +106,6 @@ def _dream_gap(
     played: list[Played],
 ) -> dict[str, Any]:
     """Paired by the first frame; of the first seed's episodes, for dreams take their time."""
-    if playable.card.game != game.card.id:
-        raise InputError(
-            f"world={config.world} is of {playable.card.game}, the agent plays {game.card.id}"
-        )
     compared = [episode for episode in played if episode.seed == config.seeds[0]]
     real = np.array([episode.rewards[: config.horizon].sum() for episode in compared])
     dreamed = dream_returns(

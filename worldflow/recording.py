@@ -74,7 +74,7 @@ class EpisodeWriter:
         start_actions: int64 `(K-1,)`, taken between them.
 
     Raises:
-        InputError: the file exists or cannot be made, or a value does not fit.
+        InputError: the file exists, its folder cannot be made, or a value does not fit.
         WorkError: the disk is full or fails; the blocks before are readable.
     """
 
