@@ -47,6 +47,16 @@ def test_mp4_has_every_frame_in_order_at_the_rate_asked_for(tmp_path, scale, siz
     assert brightest.tolist() == list(range(len(frames)))
 
 
+def test_mp4_keeps_the_colour_of_each_pixel_up_to_the_edges_of_its_block(tmp_path):
+    chosen = np.random.default_rng(0).integers(0, 2, (1, 16, 16, 3), np.uint8)
+    frames = np.repeat(chosen * 180 + 30, 4, axis=0)
+    write_mp4(tmp_path / "film.mp4", frames, frame_rate=15, scale=6)
+    seen, _, _ = read_mp4(tmp_path / "film.mp4")
+    off = np.abs(seen.astype(int) - upscale(frames, 6))
+    assert off.mean() < 4
+    assert np.percentile(off, 99) < 20
+
+
 def test_mp4_of_odd_size_is_padded_not_refused(tmp_path):
     frames = np.full((3, 5, 7, 3), 200, np.uint8)
     write_mp4(tmp_path / "film.mp4", frames, frame_rate=10, scale=1)

