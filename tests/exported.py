@@ -1,5 +1,7 @@
 """A tiny world as an `.onnx`: exporting takes seconds, so a run of the tests does it once."""
 
+import os
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +12,15 @@ from worldflow.onnx_graph import to_onnx
 
 @cache
 def tiny_onnx() -> bytes:
-    return to_onnx(tiny_world())
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")  # one for all processes of a run
+    if run is None:
+        return to_onnx(tiny_world())
+    shared = Path(tempfile.gettempdir(), f"worldflow-{run}.onnx")
+    if not shared.exists():
+        own = shared.with_suffix(f".{os.getpid()}")
+        own.write_bytes(to_onnx(tiny_world()))
+        own.replace(shared)
+    return shared.read_bytes()
 
 
 def write_onnx(folder: Path, name: str = "tiny.onnx") -> Path:

@@ -1,5 +1,6 @@
 """The verb `export`, and what it makes of a world's numbers."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -122,3 +123,14 @@ def test_old_exports_make_room(world: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(export_cache, "KEPT", 2)
     paths = [exported_copy(tiny_world(seed)) for seed in range(3)]
     assert [path.exists() for path in paths] == [False, True, True]
+
+
+def test_a_change_in_any_part_of_the_model_makes_a_new_export() -> None:
+    """Whatever of worldflow the model is made of is among the sources that are looked at."""
+    code = "import sys, worldflow.model; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    parts = [name for name in loaded.stdout.split() if name.startswith("worldflow.")]
+    assert "worldflow.mixture" in parts
+    assert {name.removeprefix("worldflow.") for name in parts} <= set(export_cache.SOURCES)
