@@ -228,6 +228,7 @@ def test_full_screen_and_back_to_the_size_before(monkeypatch):
     monkeypatch.setattr(screen_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(pygame.display, "set_mode", lambda size, flags: calls.append((size, flags)))
     monkeypatch.setattr(pygame.display, "get_window_size", lambda: (321, 123))
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(800, 600)] * 2)
     screen = screen_module.Screen((8, 10), 20)
     for now in (1.0, 1.5, 2.1, 3.0, 5.0):  # two presses of a held key, as the change repeats them
         clock.now = now
