@@ -15,6 +15,7 @@ from worldflow.dataset import Clips
 from worldflow.flow import Conditions
 
 CEILING = 50.0  # nats; what can never be known must not be all that is drawn
+UNSEEN = -1.0
 
 
 def doubt(given: Conditions, floor: float) -> Tensor:
@@ -32,14 +33,16 @@ def in_doubt(given: Conditions, floor: float) -> Tensor:
 
 
 class Doubts:
-    """The last known doubt of each step of a data set, 0 where it never was trained on.
+    """The last known doubt of each step of a data set, UNSEEN where it never was trained on.
 
-    `weights` is what steps are drawn by: how far their doubt is above the usual. It stays as it
-    is until it is renewed, for what is drawn must not depend on how far ahead clips are read.
+    `weights` is what steps are drawn by: how far their doubt is above the usual, and for unseen
+    ones the mean of that. Were these left out, the few that are known would be drawn again and
+    again (docs/experiments.md, 57). Weights stay as they are until they are renewed, for what is
+    drawn must not depend on how far ahead clips are read.
     """
 
     def __init__(self, steps: int) -> None:
-        self.latest = np.zeros(steps, np.float32)
+        self.latest = np.full(steps, UNSEEN, np.float32)
         self.weights = np.zeros(steps, np.float32)
 
     def note(self, clips: Clips, doubts: NDArray[np.float32]) -> None:
@@ -49,6 +52,8 @@ class Doubts:
 
     def renew(self) -> None:
         """From now on draw by what is known now."""
-        known = self.latest[self.latest > 0]
-        if len(known):
-            self.weights = np.maximum(self.latest - np.median(known), 0)
+        seen = self.latest != UNSEEN
+        if seen.any():
+            above = np.maximum(self.latest[seen] - np.median(self.latest[seen]), 0)
+            self.weights = np.full_like(self.latest, above.mean())
+            self.weights[seen] = above
