@@ -28,7 +28,8 @@ LIVE_CONTAINER = {
     "movflags": "frag_keyframe+empty_moov+default_base_moof",
     "flush_packets": "1",
 }
-LIVE_ENCODER: dict[str, object] = {"crf": "18", "preset": "veryfast", "tune": "zerolatency"}
+# Half the time of "veryfast" for files twice as large, less than a kilobyte a frame.
+LIVE_ENCODER: dict[str, object] = {"crf": "18", "preset": "ultrafast", "tune": "zerolatency"}
 ENCODER: dict[str, object] = {"crf": "18"}
 JOINED_CONTAINER = {"movflags": "+faststart"}
 GIF_MAX_RATE = 50  # browsers slow a delay below 20 ms down to 100 ms
