@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from worldflow.errors import InputError
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
+    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 Frames = NDArray[np.uint8]
@@ -89,12 +90,8 @@ class Mp4Writer:
     """
 
     def __init__(self, path: Path, frame_rate: int, scale: int = 6, *, live: bool = False) -> None:
-        from av.video.reformatter import VideoReformatter
-
         self._path, self._frame_rate, self._scale, self._live = path, frame_rate, scale, live
-        self._reformatter = VideoReformatter()
-        self._container: OutputContainer | None = None
-        self._stream: VideoStream | None = None
+        self._encoder: _Encoder | None = None
 
     def add(self, frame: NDArray[np.uint8]) -> None:
         """Append one frame `(H, W, 3)`; all must have one size."""
@@ -102,41 +99,56 @@ class Mp4Writer:
 
         # yuv420p wants even sides
         height, width = (side * self._scale + side * self._scale % 2 for side in frame.shape[:2])
-        if self._container is None or self._stream is None:
-            options = LIVE_CONTAINER if self._live else JOINED_CONTAINER
-            self._container = av.open(str(self._path), "w", options=options)
-            self._stream = self._container.add_stream("libx264", rate=self._frame_rate)
-            self._stream.height, self._stream.width = height, width
-            self._stream.pix_fmt = "yuv420p"
-            self._stream.options = LIVE_ENCODER if self._live else ENCODER
-            if self._live:
-                self._stream.gop_size = self._frame_rate  # a key frame begins a fragment
-            # For pictures this small, threads cost more than they give.
-            self._stream.codec_context.thread_count = 1
+        if self._encoder is None:
+            self._encoder = self._open(height, width)
+        container, stream, reformatter = self._encoder
         # Scaled and turned to YUV at once: a tenth of the time of doing so one after the other,
         # and each block keeps the colour of its pixel.
-        picture = self._reformatter.reformat(
+        picture = reformatter.reformat(
             av.VideoFrame.from_ndarray(frame, format="rgb24"),
             width,
             height,
             "yuv420p",
             interpolation="POINT",
         )
-        self._container.mux(self._stream.encode(picture))
+        container.mux(stream.encode(picture))
 
     def close(self) -> None:
         """Write what the encoder still holds, and the index."""
         # Who keeps a closed writer keeps no encoder, which takes megabytes.
-        container, self._container = self._container, None
-        stream, self._stream = self._stream, None
-        if container is None or stream is None:
+        encoder, self._encoder = self._encoder, None
+        if encoder is None:
             return
         try:
-            container.mux(stream.encode())
+            encoder.container.mux(encoder.stream.encode())
         finally:
-            container.close()
+            encoder.container.close()
         if self._live:
             _join_fragments(self._path)
+
+    def _open(self, height: int, width: int) -> "_Encoder":
+        import av
+        from av.video.reformatter import VideoReformatter
+
+        options = LIVE_CONTAINER if self._live else JOINED_CONTAINER
+        container = av.open(str(self._path), "w", options=options)
+        stream = container.add_stream("libx264", rate=self._frame_rate)
+        stream.height, stream.width = height, width
+        stream.pix_fmt = "yuv420p"
+        stream.options = LIVE_ENCODER if self._live else ENCODER
+        if self._live:
+            stream.gop_size = self._frame_rate  # a key frame begins a fragment
+        # For pictures this small, threads cost more than they give.
+        stream.codec_context.thread_count = 1
+        return _Encoder(container, stream, VideoReformatter())
+
+
+class _Encoder(NamedTuple):
+    """What an mp4 holds while it is written."""
+
+    container: "OutputContainer"
+    stream: "VideoStream"
+    reformatter: "VideoReformatter"  # kept: a frame's own would be set up anew for each
 
 
 def _join_fragments(path: Path) -> None:
