@@ -16,8 +16,9 @@ play: .venv/installed ## play a learned world: make play WORLD=bounce
 bench: .venv/installed ## measure the speed of a learned world
 	$(BIN)/worldflow bench $(WORLD)
 
+# In order: by size, the slow files, which have few tests, would come last, one core idle.
 test: .venv/installed-dev ## run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev ## check style and types
 	$(BIN)/ruff check .
