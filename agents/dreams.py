@@ -69,7 +69,7 @@ class Starts:
         if self.sampler is not None:
             number = torch.randint(2**62, (1,), generator=generator, device=device)
             clips = self.sampler.clips(int(number), batch=count)
-            frames = torch.from_numpy(clips.frames[:, :length]).to(device)
+            frames = clips.frames[:, :length].to(device)
             actions = torch.from_numpy(clips.actions[:, : length - 1]).to(device)
         frames = torch.where(fresh[:, None, None, None, None], first, frames)
         actions = torch.where(fresh[:, None], self.no_action, actions)
@@ -209,7 +209,7 @@ def calibrated(world: World, dataset: Dataset, trust: float, count: int = 2048) 
     sampler = ClipSampler(dataset, 64, horizon=1, seed=1, past=past, terminal_fraction=0.0)
     for number in range(count // 64):
         clips = sampler.clips(number)
-        frames, actions = (torch.from_numpy(x).to(device) for x in (clips.frames, clips.actions))
+        frames, actions = clips.frames.to(device), torch.from_numpy(clips.actions).to(device)
         missing = (actions[:, :past] == model.action_count).sum(dim=1)
         state = replayed(model, Context(frames[:, : past + 1], actions[:, :past], missing))
         noise = torch.randn((64, model.noise_size), generator=generator, device=device)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from recorded import HEADER, game_frame, game_step, record
 
@@ -161,12 +162,12 @@ def test_clips_depend_on_seed_and_step_alone(folder: Path) -> None:
 
 def test_a_clip_is_what_was_recorded(folder: Path) -> None:
     clips = ClipSampler(open_dataset(folder), 64, 8, seed=0).clips(0)
-    assert clips.frames.dtype == np.uint8
+    assert clips.frames.dtype == torch.uint8
     assert clips.rewards.dtype == np.float32
     starts = set()
     for row in range(64):
         # All episodes show the same frames, so the first one tells where the clip begins.
-        first = next(t for t in range(60) if (game_frame(t) == clips.frames[row, 0]).all())
+        first = next(t for t in range(60) if (game_frame(t) == clips.frames[row, 0].numpy()).all())
         starts.add(first)
         for t in np.flatnonzero(clips.valid[row]):
             step = game_step(first + int(t))
@@ -238,7 +239,7 @@ def test_every_step_is_drawn_about_as_often(folder: Path) -> None:
     clips = ClipSampler(stopped, 3000, 6, seed=2).clips(0)
     first = [game_frame(t).tobytes() for t in range(61)]
     counts = np.zeros(60)
-    for frame in clips.frames[:, 0]:
+    for frame in clips.frames[:, 0].numpy():
         start = first.index(frame.tobytes())
         counts[start : start + 6] += 1
     share = counts / counts.mean()
@@ -254,7 +255,7 @@ def test_a_clip_comes_with_its_past(folder: Path) -> None:
     assert clips.rewards.shape == clips.valid.shape == (64, 8)
     firsts = []
     for row in range(64):
-        first = next(t for t in range(60) if (game_frame(t) == clips.frames[row, 3]).all())
+        first = next(t for t in range(60) if (game_frame(t) == clips.frames[row, 3].numpy()).all())
         firsts.append(first)
         for back in range(1, 4):
             known = first >= back
@@ -287,3 +288,19 @@ def test_bad_sizes_are_refused(folder: Path) -> None:
     _, empty = open_dataset(folder / "worker0" / "0.episode").split(0.5)
     with pytest.raises(InputError, match="without episodes"):
         ClipSampler(empty, 2, 3, seed=0)
+
+
+def test_frames_kept_decoded_give_the_same_clips(folder: Path) -> None:
+    dataset = open_dataset(folder)
+    kept = dataset.decoded_frames("cpu")
+    assert kept.shape == (dataset.steps + len(dataset.episodes), 16, 16, 3)
+    weights = np.arange(dataset.steps, dtype=np.float32)
+    disk, memory = (
+        ClipSampler(dataset, 40, 6, seed=3, past=3, fresh=0.2, frames=frames)
+        for frames in (None, kept)
+    )
+    for step in range(4):
+        assert same(disk.clips(step), memory.clips(step))
+        assert same(
+            disk.weighted_steps(step, 40, weights), memory.weighted_steps(step, 40, weights)
+        )

@@ -59,7 +59,7 @@ def test_what_moves_counts_more(clips: Clips) -> None:
 
 def flicker(clips: Clips, index: int) -> Clips:
     """Frames that stand still but for one pixel of the frame at `index`."""
-    still = clips.frames[:, :1].repeat(clips.frames.shape[1], axis=1)
+    still = clips.frames[:, :1].expand_as(clips.frames).clone()
     still[:, index, 8, 8] ^= 255
     return replace(clips, frames=still)
 
@@ -68,10 +68,10 @@ def places_of(clips: Clips, model: WorldModel) -> Tensor:
     """What the pixels of each clip's first step count `(3, 16, 16)`."""
     seen = []
 
-    def spy(model: WorldModel, context: Tensor, actions: Tensor, targets: Any, focus: float) -> Any:
-        given = model.conditions(context, actions)
+    def spy(model: WorldModel, features: Any, past: Tensor, targets: Any, focus: float) -> Any:
+        given = model.base(features, past)
         seen.append(objective._places(targets.moved, given, model.base.floor, focus))
-        return loss_parts(model, context, actions, targets, focus)
+        return loss_parts(model, features, past, targets, focus)
 
     generator = torch.Generator().manual_seed(0)
     training_loss(model, clips, generator, replace(PLAIN, focus=8.0), spy)
@@ -111,7 +111,7 @@ def test_a_change_that_is_still_to_come_counts_for_nothing(clips: Clips) -> None
 
 def test_ghosts_are_the_bases_mean_mixed_in(clips: Clips) -> None:
     model = tiny_model()
-    frames = to_signed(torch.from_numpy(clips.frames))
+    frames = to_signed(clips.frames)
     actions = torch.from_numpy(clips.actions)
 
     def contexts(ghosts: float) -> Tensor:
@@ -132,7 +132,7 @@ def test_ghosts_are_the_bases_mean_mixed_in(clips: Clips) -> None:
 
 def test_samples_stand_in_only_where_nothing_happens(clips: Clips) -> None:
     model, known = sure_model(), CONFIG.history
-    frames = to_signed(torch.from_numpy(flicker(clips, known - 1).frames))
+    frames = to_signed(flicker(clips, known - 1).frames)
     actions = torch.from_numpy(clips.actions)
     own, free = (
         reconstruct(model, frames, actions, 1, torch.Generator().manual_seed(0), sampled=sampled)

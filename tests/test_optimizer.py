@@ -27,12 +27,12 @@ def test_orthogonalised_keeps_directions_and_evens_sizes(quick: torch.dtype) -> 
     for shape in ((8, 30), (30, 8), (16, 16)):
         matrix = torch.randn(shape) @ torch.diag(torch.logspace(0, 2, shape[1]))
         u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
-        inside = u.T @ orthogonalised(matrix, quick) @ vh.T  # diagonal, all values near one
-        values = inside.diagonal()
+        inside = u.T @ orthogonalised(matrix[None], quick)[0] @ vh.T
+        values = inside.diagonal()  # all near one
         assert float((inside - values.diag()).abs().max()) < 0.1
         assert float(values[:-1].min()) > 0.3
         assert float(values.max()) < 1.3
-    assert float(orthogonalised(torch.zeros(3, 4), quick).abs().max()) == 0
+    assert float(orthogonalised(torch.zeros(1, 3, 4), quick).abs().max()) == 0
 
 
 def test_a_step_is_as_large_as_it_says_whatever_the_gradient() -> None:
@@ -69,3 +69,20 @@ def test_it_finds_a_minimum() -> None:
         loss.backward()
         muon.step()
     assert float((layer.weight - target).square().mean().detach()) < 0.01
+
+
+def test_matrices_of_one_shape_move_as_each_would_alone() -> None:
+    torch.manual_seed(3)
+    shapes = ((6, 4, 3, 3), (6, 4, 3, 3), (6, 36, 1, 1), (5, 4, 3, 3))
+    together = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    together[1].data = together[1].data.to(memory_format=torch.channels_last)
+    alone = [nn.Parameter(p.detach().clone()) for p in together]
+    muons = [Muon(together, 0.1, 0.01), *(Muon([p], 0.1, 0.01) for p in alone)]
+    for _ in range(3):
+        for one, other in zip(together, alone, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        for muon in muons:
+            muon.step()
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other)

@@ -56,6 +56,7 @@ def settings(data: Path, out: Path, **changes: object) -> TrainConfig:
         objective=ObjectiveConfig(),
         device="cpu",
         threads=1,
+        resident=None,
         bfloat16=True,
         compile=None,
         log_every=2,

@@ -1,13 +1,21 @@
-"""Many episodes of one game, and random clips of them; read from disk, never loaded whole."""
+"""Many episodes of one game, and random clips of them.
+
+Frames are read from disk as they are needed, or all of them are kept, decoded, on the device.
+"""
 
 import hashlib
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from worldflow.blocks import MAX_REWARD_VALUES
 from worldflow.episode import SUFFIX, Episode, Header
@@ -15,6 +23,14 @@ from worldflow.errors import InputError
 
 # Keeps the draws of clips apart from the model's noise, which has the seed for a key too.
 _CLIP_STREAM = int.from_bytes(b"clips", "big")
+
+
+class Columns(NamedTuple):
+    """What training needs of all steps beside their frames, one episode after the other."""
+
+    action: NDArray[np.int64]  # (steps,)
+    reward: NDArray[np.float32]  # (steps,), raw game units
+    terminated: NDArray[np.bool_]  # (steps,)
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,29 @@ class Dataset:
     def steps(self) -> int:
         """Number of steps of all episodes."""
         return sum(len(episode) for episode in self.episodes)
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Read once, and kept."""
+        rows = [episode.steps(0, len(episode)).rows for episode in self.episodes]
+        action, reward, terminated = (
+            np.concatenate([part[name] for part in rows])
+            for name in ("action", "reward", "terminated")
+        )
+        return Columns(action.astype(np.int64), reward.astype(np.float32), terminated)
+
+    def decoded_frames(self, device: str) -> Tensor:
+        """All frames, one episode after the other: uint8 `(steps + episodes, H, W, 3)`."""
+        lengths = [len(episode) + 1 for episode in self.episodes]
+        frames = torch.empty((sum(lengths), *self.frame_shape), dtype=torch.uint8, device=device)
+        parts = frames.split(lengths)
+
+        def read(number: int) -> None:
+            parts[number].copy_(torch.from_numpy(self.episodes[number].frames()))
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(read, range(len(parts))))
+        return frames
 
     @property
     def reward_values(self) -> list[float] | None:
@@ -132,12 +171,21 @@ class Clips:
     After the end of a short clip: its last frame again, action 0, reward 0, not valid.
     """
 
-    frames: NDArray[np.uint8]  # (B, P+T+1, H, W, 3)
+    frames: Tensor  # (B, P+T+1, H, W, 3) uint8, on the device where the data set's are kept
     actions: NDArray[np.int64]  # (B, P+T)
     rewards: NDArray[np.float32]  # (B, T), raw game units
     terminated: NDArray[np.bool_]  # (B, T)
     valid: NDArray[np.bool_]  # (B, T)
     index: NDArray[np.int64]  # (B, T), which step of the data set; -1 where not valid
+
+
+class _Places(NamedTuple):
+    """Where B clips lie: steps of their own episodes."""
+
+    episode: NDArray[np.int64]  # (B,)
+    first: NDArray[np.int64]  # (B,)
+    stop: NDArray[np.int64]  # (B,)
+    known: NDArray[np.int64]  # (B,), how many steps before the first are told
 
 
 class ClipSampler:
@@ -157,6 +205,7 @@ class ClipSampler:
             world can be started from a single frame.
         terminal_fraction: expected fraction of rows that must end in a termination, if the
             data set has any.
+        frames: the data set's `decoded_frames`; None reads them from disk, clip by clip.
 
     Raises:
         InputError: an empty data set, or a value out of its range.
@@ -173,6 +222,7 @@ class ClipSampler:
         past: int = 0,
         fresh: float = 0.0,
         terminal_fraction: float = 0.15,
+        frames: Tensor | None = None,
     ) -> None:
         if not dataset.episodes:
             raise InputError("a data set without episodes: no clip can be drawn; record more")
@@ -181,27 +231,34 @@ class ClipSampler:
                 f"batch {batch}, horizon {horizon}, seed {seed}, terminal_fraction "
                 f"{terminal_fraction}: expected >= 1, >= 1, 0 to 2**64 - 1, 0 to 1"
             )
-        self._dataset = dataset
+        self._dataset, self._frames = dataset, frames
         self._batch, self._horizon, self._seed = batch, horizon, seed
         self._past, self._fresh = past, fresh
-        self._ends = np.cumsum([len(episode) for episode in dataset.episodes])
-        self._terminations = [
-            (number, step)
-            for number, episode in enumerate(dataset.episodes)
-            for step in episode.terminations
-        ]
-        self._terminal_fraction = terminal_fraction if self._terminations else 0.0
+        self._lengths = np.array([len(episode) for episode in dataset.episodes])
+        self._ends = np.cumsum(self._lengths)
+        self._terminations = np.flatnonzero(dataset.columns.terminated)
+        self._terminal_fraction = terminal_fraction if len(self._terminations) else 0.0
 
     def clips(self, step: int, batch: int | None = None, horizon: int | None = None) -> Clips:
         """The clips of training step `step` >= 0, by default of the sampler's own sizes."""
-        batch = self._batch if batch is None else batch
         horizon = horizon or self._horizon
-        clips = _empty_clips(self._dataset, batch, self._past, horizon)
-        for row, draw in enumerate(self._draws(step, batch)):
-            number, first, stop = self._place(draw, horizon)
-            known = 0 if draw[3] < self._fresh else min(self._past, first)
-            self._fill(clips, row, number, first, stop, known)
-        return clips
+        draws = self._draws(step, self._batch if batch is None else batch)
+        ending = draws[:, 0] < self._terminal_fraction
+        any_step = (draws[:, 1] * self._ends[-1]).astype(np.int64)
+        episode, first = self._find(any_step)
+        # Moved into the episode rather than cut: its first and last steps are drawn too.
+        first = first - (draws[:, 2] * horizon).astype(np.int64)
+        first = np.clip(first, 0, np.maximum(self._lengths[episode] - horizon, 0))
+        if ending.any():
+            drawn = self._terminations[(draws[:, 1] * len(self._terminations)).astype(np.int64)]
+            its_episode, last = self._find(drawn)
+            episode = np.where(ending, its_episode, episode)
+            first = np.where(ending, np.maximum(last + 1 - horizon, 0), first)
+            stop = np.where(ending, last + 1, np.minimum(first + horizon, self._lengths[episode]))
+        else:
+            stop = np.minimum(first + horizon, self._lengths[episode])
+        known = np.where(draws[:, 3] < self._fresh, 0, np.minimum(first, self._past))
+        return self._read(_Places(episode, first, stop, known), horizon)
 
     def weighted_steps(self, step: int, batch: int, weights: NDArray[np.float32]) -> Clips:
         """`batch` clips of a single step each, drawn in proportion to its weight.
@@ -209,12 +266,10 @@ class ClipSampler:
         `weights` `(dataset.steps,)`, >= 0, not all of them 0.
         """
         cumulative = np.cumsum(weights, dtype=np.float64)
-        clips = _empty_clips(self._dataset, batch, self._past, 1)
-        for row, draw in enumerate(self._draws(step, batch)):
-            drawn = np.searchsorted(cumulative, draw[1] * cumulative[-1], side="right")
-            number, first = self._find(int(drawn))
-            self._fill(clips, row, number, first, first + 1, min(self._past, first))
-        return clips
+        draws = self._draws(step, batch)[:, 1] * cumulative[-1]
+        episode, first = self._find(np.searchsorted(cumulative, draws, side="right"))
+        known = np.minimum(first, self._past)
+        return self._read(_Places(episode, first, first + 1, known), horizon=1)
 
     def _draws(self, step: int, batch: int) -> NDArray[np.float64]:
         """Four uniform draws in [0, 1) for each row: `(batch, 4)`."""
@@ -222,49 +277,42 @@ class ClipSampler:
         bits = np.random.Philox(key=key, counter=[0, 0, 0, step])
         return np.random.Generator(bits).random((batch, 4))
 
-    def _find(self, step: int) -> tuple[int, int]:
-        """The episode of a step of the data set, and which of its own steps it is."""
-        number = int(np.searchsorted(self._ends, step, side="right"))
-        return number, step - int(self._ends[number]) + len(self._dataset.episodes[number])
+    def _find(self, step: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The episodes of steps of the data set, and which of their own steps they are."""
+        episode = np.searchsorted(self._ends, step, side="right")
+        return episode, step - self._begin(episode)
 
-    def _place(self, draw: NDArray[np.float64], horizon: int) -> tuple[int, int, int]:
-        """Episode, first step and stop of a clip; `draw` is uniform in [0, 1)."""
-        if draw[0] < self._terminal_fraction:
-            number, last = self._terminations[int(draw[1] * len(self._terminations))]
-            return number, max(0, last + 1 - horizon), last + 1
-        number, step = self._find(int(draw[1] * self._ends[-1]))
-        length = len(self._dataset.episodes[number])
-        # Moved into the episode rather than cut: its first and last steps are drawn too.
-        first = step - int(draw[2] * horizon)
-        first = max(0, min(first, length - horizon))
-        return number, first, min(first + horizon, length)
+    def _begin(self, episode: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which step of the data set an episode's first one is."""
+        begin: NDArray[np.int64] = self._ends[episode] - self._lengths[episode]
+        return begin
 
-    def _fill(self, clips: Clips, row: int, number: int, first: int, stop: int, known: int) -> None:
-        """Steps `first` to `stop` of an episode, and the `known` ones before them."""
-        episode = self._dataset.episodes[number]
-        missing, count = self._past - known, stop - first
-        frames = episode.frames(first - known, stop + 1)
-        steps = episode.steps(first - known, stop).rows
-        clips.frames[row, :missing] = frames[0]
-        clips.frames[row, missing : missing + len(frames)] = frames
-        clips.frames[row, missing + len(frames) :] = frames[-1]
-        clips.actions[row, missing : missing + len(steps)] = steps["action"]
-        clips.rewards[row, :count] = steps["reward"][known:]
-        clips.terminated[row, :count] = steps["terminated"][known:]
-        clips.valid[row, :count] = True
-        before = int(self._ends[number]) - len(episode)
-        clips.index[row, :count] = before + np.arange(first, stop)
+    def _read(self, places: _Places, horizon: int) -> Clips:
+        episode, first, stop, known = (part[:, None] for part in places)
+        columns, begin = self._dataset.columns, self._begin(episode)
+        steps = first + np.arange(-self._past, horizon)
+        told = (steps >= first - known) & (steps < stop)
+        index = np.where(told, begin + steps, 0)
+        nothing = np.where(steps < first, len(self._dataset.header.action_names), 0)
+        valid, ahead = told[:, self._past :], index[:, self._past :]
+        shown = np.clip(first + np.arange(-self._past, horizon + 1), first - known, stop)
+        return Clips(
+            self._frames_at(places.episode, shown),
+            actions=np.where(told, columns.action[index], nothing),
+            rewards=np.where(valid, columns.reward[ahead], np.float32(0)),
+            terminated=valid & columns.terminated[ahead],
+            valid=valid,
+            index=np.where(valid, ahead, -1),
+        )
 
-
-def _empty_clips(dataset: Dataset, batch: int, past: int, horizon: int) -> Clips:
-    length, none = past + horizon, len(dataset.header.action_names)
-    actions = np.zeros((batch, length), np.int64)
-    actions[:, :past] = none
-    return Clips(
-        np.zeros((batch, length + 1, *dataset.frame_shape), np.uint8),
-        actions,
-        np.zeros((batch, horizon), np.float32),
-        np.zeros((batch, horizon), np.bool_),
-        np.zeros((batch, horizon), np.bool_),
-        np.full((batch, horizon), -1, np.int64),
-    )
+    def _frames_at(self, episode: NDArray[np.int64], shown: NDArray[np.int64]) -> Tensor:
+        """Frames `shown` `(B, L)`, ascending, of B episodes: uint8 `(B, L, H, W, 3)`."""
+        if self._frames is not None:  # each episode has one frame more than steps
+            which = (self._begin(episode) + episode)[:, None] + shown
+            return self._frames[torch.from_numpy(which).to(self._frames.device)]
+        clips = np.empty((*shown.shape, *self._dataset.frame_shape), np.uint8)
+        for clip, number, times in zip(clips, episode, shown, strict=True):
+            first = int(times[0])
+            frames = self._dataset.episodes[number].frames(first, int(times[-1]) + 1)
+            clip[:] = frames[times - first]
+        return torch.from_numpy(clips)

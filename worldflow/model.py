@@ -112,8 +112,11 @@ class WorldModel(nn.Module):
 
     def conditions(self, frames: Tensor, actions: Tensor) -> Conditions:
         """Of every step of clips: N = B*T rows; `frames` and `actions` as the trunk wants them."""
-        past = frames.unfold(1, self.config.history, 1).movedim(-1, 2).flatten(0, 1)
-        return self.base(self.trunk(frames, actions), past)  # type: ignore[no-any-return]
+        return self.base(self.trunk(frames, actions), self.past(frames))  # type: ignore[no-any-return]
+
+    def past(self, frames: Tensor) -> Tensor:
+        """The last L frames of every step of clips `(N, L, 3, H, W)`, newest last."""
+        return frames.unfold(1, self.config.history, 1).movedim(-1, 2).flatten(0, 1)
 
     def nll_excess(self, y: Tensor, given: Conditions) -> Tensor:
         """`-log p(y)` above the noise's own entropy `(N,)`, nats per frame."""

@@ -13,6 +13,7 @@ from worldflow.dataset import Clips
 from worldflow.doubt import doubt, in_doubt
 from worldflow.flow import Conditions, gaussian_log_prob
 from worldflow.model import WorldModel, to_bytes, to_signed
+from worldflow.trunk import Features
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def training_loss(
         parts: `loss_parts`, or that compiled.
     """
     device = model.reward_support.device
-    frames = to_signed(torch.from_numpy(clips.frames).to(device))
+    frames = to_signed(clips.frames.to(device))
     actions = torch.from_numpy(clips.actions).to(device)
     frame = frames[:, model.config.history :].flatten(0, 1)
     targets = Targets(
@@ -67,7 +68,8 @@ def training_loss(
         moved=_moved(frames, model.config.history),
     )
     context = _rough_context(model, frames, actions, generator, config)
-    figures, doubts = (parts or loss_parts)(model, context, actions, targets, config.focus)
+    features, past = model.trunk(context, actions), model.past(context)
+    figures, doubts = (parts or loss_parts)(model, features, past, targets, config.focus)
     likelihood = (figures["weighted_nll"] + figures["weighted_base_nll"]) / frame[0].numel()
     pictures = figures["denoised_mse"] + config.mean_weight * figures["mean_mse"]
     events = figures["reward_loss"] + figures["termination_loss"]
@@ -99,11 +101,12 @@ def _busy(moved: Tensor, given: Conditions, floor: float) -> Tensor:
 
 
 def loss_parts(
-    model: WorldModel, context: Tensor, actions: Tensor, targets: Targets, focus: float
+    model: WorldModel, features: Features, past: Tensor, targets: Targets, focus: float
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The figures that the loss is made of, and the doubt of each row `(N,)`.
 
-    Pure tensor work, to be compiled as a whole.
+    All that comes after the trunk: it knows no clips, only N steps, so that compiled it is the
+    same for many short clips and for few long ones.
 
     `NLL(base)` and `NLL(flow)`, both exact and above the noise's entropy, plain and with each
     place weighted; the weighted squared errors of the base's mean and of the denoiser; the
@@ -111,7 +114,7 @@ def loss_parts(
     The error of the mean keeps hard pixels from being called uncertain and given up
     (beta-NLL, arXiv 2203.09168, section 3).
     """
-    given = model.conditions(context, actions)
+    given: Conditions = model.base(features, past)
     outcome = model.outcome(targets.y, given)
     places = _places(targets.moved, given, model.base.floor, focus)
     depths, entropy = model.flow.depths, model.entropy_per_dim
@@ -151,7 +154,7 @@ def _pool(places: Tensor, part: Tensor) -> Tensor:
     return F.max_pool2d(places, places.shape[-1] // part.shape[-1])[:, 0]
 
 
-Parts = Callable[[WorldModel, Tensor, Tensor, Targets, float], tuple[dict[str, Tensor], Tensor]]
+Parts = Callable[[WorldModel, Features, Tensor, Targets, float], tuple[dict[str, Tensor], Tensor]]
 
 
 def two_hot(rewards: Tensor, support: Tensor) -> Tensor:

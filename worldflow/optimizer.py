@@ -74,43 +74,48 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, parameter.grad, **group)
+                    alike.setdefault(parameter.flatten(1).shape, []).append(parameter)
+            for parameters in alike.values():
+                self._move(parameters, **group)
 
     def _move(
         self,
-        parameter: Tensor,
-        gradient: Tensor,
+        parameters: list[Tensor],
         *,
         lr: float,
         weight_decay: float,
         momentum: float,
         **_: Any,
     ) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(gradient, 1 - momentum)
-        aim = torch.lerp(gradient, state["momentum"], momentum).flatten(1)
-        move = orthogonalised(aim, self.quick)
-        parameter.mul_(1 - lr * weight_decay)
-        parameter.add_(
-            move.view_as(parameter), alpha=-lr * UPDATE_RMS * float(max(move.shape)) ** 0.5
-        )
+        """All matrices of one shape at once: one by one, a GPU would wait for each launch."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        moments = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(moments, gradients, 1 - momentum)
+        aims = torch._foreach_lerp(gradients, moments, momentum)
+        moves = orthogonalised(torch.stack([aim.flatten(1) for aim in aims]), self.quick)
+        size = UPDATE_RMS * float(max(moves.shape[1:])) ** 0.5
+        torch._foreach_mul_(parameters, 1 - lr * weight_decay)
+        steps = [move.view_as(p) for move, p in zip(moves, parameters, strict=True)]
+        torch._foreach_add_(parameters, steps, alpha=-lr * size)
 
 
-def orthogonalised(matrix: Tensor, quick: torch.dtype) -> Tensor:
-    """About the nearest (semi-)orthogonal matrix to `matrix` `(m, n)`, computed in `quick`.
+def orthogonalised(matrices: Tensor, quick: torch.dtype) -> Tensor:
+    """About the nearest (semi-)orthogonal matrix to each of `(K, m, n)`, computed in `quick`.
 
     The iteration leaves singular values between 0.7 and 1.2; so near, bfloat16 is enough
     (K. Jordan).
     """
-    tall = matrix.shape[0] > matrix.shape[1]
-    x: Tensor = (matrix.T if tall else matrix).to(quick)
-    x = x / (x.norm() + 1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x: Tensor = (matrices.mT if tall else matrices).to(quick)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(ROUNDS):
-        gram = x @ x.T
-        polynomial = torch.addmm(gram, gram, gram, beta=_B, alpha=_C)
-        x = torch.addmm(x, polynomial, x, beta=_A)
-    return (x.T if tall else x).to(matrix.dtype)
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C)
+        x = torch.baddbmm(x, polynomial, x, beta=_A)
+    return (x.mT if tall else x).to(matrices.dtype)

@@ -103,8 +103,9 @@ def _run(trainer: Trainer, config: TrainConfig, held_out: Dataset, out: Path, lo
     shown = ProgressBar(config.steps, config.minutes, progress)
     with closing(shown) as bar, stop_between_updates() as stop:
         while not trainer.finished() and not stop.is_set():
-            figures = trainer.update()
+            told = trainer.update()
             if progress.step % config.log_every == 0:
+                figures = {name: float(value) for name, value in told.items()}
                 figures |= validate(trainer.world(), held_out)
                 log.write(trainer.report(figures))
                 bar.show(progress, figures)

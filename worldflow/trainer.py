@@ -5,6 +5,7 @@ goes on from its checkpoint as if nothing had happened.
 """
 
 import json
+import math
 import shlex
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,6 +60,7 @@ class TrainConfig:
     objective: ObjectiveConfig
     device: str
     threads: int
+    resident: bool | None
     bfloat16: bool | None
     compile: bool | None
     log_every: int
@@ -92,6 +94,7 @@ class Trainer:
             config.seed,
             past=config.model.history - 1,
             fresh=config.fresh,
+            frames=dataset.decoded_frames(device) if _resident(config, dataset, device) else None,
         )
         if config.init:
             self._start_from(config.init)
@@ -135,10 +138,10 @@ class Trainer:
         """Begin with frames out of the recordings, from which the backdrops are learned."""
         count = self.config.model.backdrops
         recorded = self.sampler.clips(BACKDROPS, count, 1).frames[:, 0]
-        self.model.base.backdrops.copy_(to_signed(torch.from_numpy(recorded)))
+        self.model.base.backdrops.copy_(to_signed(recorded))
 
-    def update(self) -> dict[str, float]:
-        """One step of the optimiser; the figures of its batch."""
+    def update(self) -> dict[str, Tensor]:
+        """One step of the optimiser; the figures of its batch, still on the device."""
         progress, config = self.progress, self.config
         if progress.step % config.renewal == 0:
             self.coming.clear()  # they were drawn by older doubts
@@ -151,10 +154,10 @@ class Trainer:
             loss, figures, doubts = training_loss(
                 self.model, clips, generator, config.objective, self.parts
             )
-        self.doubts.note(clips, doubts.cpu().numpy())
         self.model.zero_grad()
         loss.backward()
-        norm = self._clip_gradients()
+        norm = self._clip_gradients()  # here a GPU is waited for, and nowhere else
+        self.doubts.note(clips, doubts.cpu().numpy())
         if norm is not None:
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
@@ -163,7 +166,7 @@ class Trainer:
             self._update_average()
         progress.step += 1
         progress.frames += int(clips.valid.sum())
-        return {name: float(value.detach()) for name, value in figures.items()}
+        return {name: value.detach() for name, value in figures.items()}
 
     def _clips(self, step: int) -> Clips:
         """The clips of `step`; those of the next steps are read meanwhile."""
@@ -304,8 +307,17 @@ class Trainer:
         self.progress = load_checkpoint(path, self.model, self.average, self.optimizers, arrays)
 
 
+def _resident(config: TrainConfig, dataset: Dataset, device: str) -> bool:
+    """Whether to keep all frames on the device: on a GPU, if half of its free memory will do."""
+    if config.resident is not None or device == "cpu":
+        return bool(config.resident)
+    needed = (dataset.steps + len(dataset.episodes)) * math.prod(dataset.frame_shape)
+    free: int = torch.cuda.mem_get_info(device)[0]
+    return needed < free / 2
+
+
 def _support(dataset: Dataset) -> Tensor:
-    rewards = np.concatenate([e.steps(0, len(e)).rows["reward"] for e in dataset.episodes])
+    rewards = dataset.columns.reward
     return reward_support(dataset.reward_values, float(rewards.min()), float(rewards.max()))
 
 
@@ -321,6 +333,7 @@ def _starts(dataset: Dataset) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
 
 def run_settings(config: TrainConfig) -> dict[str, Any]:
     """What must stay the same for a run to be the same run, as JSON has it."""
-    free = ("out", "steps", "minutes", "name", "device", "threads", "log_every", "tensorboard")
+    free = {"out", "steps", "minutes", "name", "device", "threads", "resident", "log_every"}
+    free |= {"tensorboard"}
     settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return {k: v for k, v in settings.items() if k not in free and not k.endswith("_minutes")}

@@ -56,7 +56,7 @@ def _noise_clips(world: World) -> Clips:
     rng = np.random.default_rng(0)
     size, length = world.model.size, world.model.config.history - 1 + HORIZON
     return Clips(
-        frames=rng.integers(0, 256, (BATCH, length + 1, size, size, 3), np.uint8),
+        frames=torch.from_numpy(rng.integers(0, 256, (BATCH, length + 1, size, size, 3), np.uint8)),
         actions=rng.integers(0, world.model.action_count, (BATCH, length)),
         rewards=np.zeros((BATCH, HORIZON), np.float32),
         terminated=np.zeros((BATCH, HORIZON), np.bool_),

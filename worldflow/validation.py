@@ -22,7 +22,7 @@ def validate(world: World, held_out: Dataset) -> dict[str, float]:
     device = model.reward_support.device
     past = model.config.history - 1
     clips = ClipSampler(held_out, CLIPS, HORIZON, seed=0, past=past).clips(0)
-    frames = to_signed(torch.from_numpy(clips.frames).to(device))
+    frames = to_signed(clips.frames.to(device))
     given = model.conditions(frames[:, :-1], torch.from_numpy(clips.actions).to(device))
     target = frames[:, past + 1 :].flatten(0, 1)
     eps = torch.randn(target.shape, generator=torch.Generator().manual_seed(0)).to(device)
@@ -48,9 +48,9 @@ def write_film(path: Path, world: World, held_out: Dataset) -> None:
     Without Pillow there is no film, and a line says so.
     """
     clips = ClipSampler(held_out, FILMS, CONTEXT + LENGTH, seed=1, terminal_fraction=0).clips(0)
-    engine = TorchEngine(world)
-    state = engine.start(clips.frames[:, :CONTEXT], clips.actions[:, : CONTEXT - 1])
-    shown = list(clips.frames[:, :CONTEXT].swapaxes(0, 1))
+    real, engine = clips.frames.numpy(), TorchEngine(world)
+    state = engine.start(real[:, :CONTEXT], clips.actions[:, : CONTEXT - 1])
+    shown = list(real[:, :CONTEXT].swapaxes(0, 1))
     warm = np.ones(FILMS, np.float32)
     for t in range(CONTEXT - 1, clips.actions.shape[1]):
         noise = np.stack([standard_normal(0, row, t, engine.noise_size) for row in range(FILMS)])
@@ -63,9 +63,9 @@ def write_film(path: Path, world: World, held_out: Dataset) -> None:
     except ImportError as error:
         print(f"no film: {error}; pip install Pillow", flush=True)
         return
-    films = [*clips.frames, *dreams]
+    films = [*real, *dreams]
     rate = world.card.frame_rate
     write_gif(path.with_suffix(".gif"), side_by_side(films, columns=FILMS), rate)
     columns = np.arange(CONTEXT - 1, CONTEXT + LENGTH, 6)
-    rows = [film[columns] for pair in zip(clips.frames, dreams, strict=True) for film in pair]
+    rows = [film[columns] for pair in zip(real, dreams, strict=True) for film in pair]
     write_strip(path.with_suffix(".png"), rows, labels=["real", "dream"] * FILMS)
