@@ -116,7 +116,7 @@ class WorldModel(nn.Module):
 
     def past(self, frames: Tensor) -> Tensor:
         """The last L frames of every step of clips `(N, L, 3, H, W)`, newest last."""
-        return frames.unfold(1, self.config.history, 1).movedim(-1, 2).flatten(0, 1)
+        return frames.unfold(1, self.config.history, 1).movedim(-1, 2).flatten(0, 1).contiguous()
 
     def nll_excess(self, y: Tensor, given: Conditions) -> Tensor:
         """`-log p(y)` above the noise's own entropy `(N,)`, nats per frame."""
