@@ -58,7 +58,7 @@ def settings(data: Path, out: Path, **changes: object) -> TrainConfig:
         threads=1,
         resident=None,
         bfloat16=True,
-        compile=None,
+        compile=False,
         log_every=2,
         checkpoint_minutes=0.0,
         film_minutes=0.0,
@@ -165,6 +165,9 @@ def test_bad_steps_are_left_out(
     assert all(bool(torch.isfinite(value).all()) for value in tensors(tmp_path / "run").values())
     line = json.loads((tmp_path / "run/log.jsonl").read_text())
     assert line["skipped_updates"] == 2
+    monkeypatch.setattr(module, "PATIENCE", 3)
+    with pytest.raises(WorkError, match=r"3 updates in a row .* compile=false"):
+        train(settings(data, tmp_path / "run", steps=9))
 
 
 def test_doubtful_steps_come_back(data: Path, tmp_path: Path) -> None:

@@ -154,7 +154,8 @@ class WorldModel(nn.Module):
 
     def observe(self, state: StreamState, frame: Tensor) -> StreamState:
         """`state` with `frame` `(N, H, W, 3)` uint8 as its newest."""
-        return state._replace(frames=torch.cat((state.frames[:, :-1], frame[:, None]), dim=1))
+        frames = torch.cat((state.frames[:, :-1], frame[:, None]), dim=1)
+        return StreamState(frames, *state[1:])  # PyTorch 2.11 compiles no `_replace`
 
     def step(
         self, state: StreamState, action: Tensor, noise: Tensor, temperature: Tensor

@@ -29,7 +29,7 @@ def train(config: TrainConfig) -> None:
     Raises:
         InputError: neither `steps` nor `minutes`, no usable data, or an `out` that is not a run
             of these settings.
-        WorkError: the disk is full; the last checkpoint is kept.
+        WorkError: the disk is full, or no gradient is finite; the last checkpoint is kept.
         KeyboardInterrupt: stopped by the user; all updates are kept.
     """
     if (config.steps > 0) == (config.minutes > 0):

@@ -23,13 +23,14 @@ from worldflow.checkpoint import Progress, load_checkpoint, save_checkpoint
 from worldflow.cost import device_name, gflop_per_frame, quick_type
 from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.doubt import Doubts
-from worldflow.errors import InputError
+from worldflow.errors import InputError, WorkError
 from worldflow.model import ModelConfig, WorldModel, to_signed
 from worldflow.objective import ObjectiveConfig, loss_parts, reward_support, training_loss
 from worldflow.optimizer import make_optimizers
 from worldflow.world import World
 
 WARMUP = 200  # updates of rising learning rate
+PATIENCE = 50  # updates in a row whose gradients may be of no use
 BACKDROPS = 1 << 32  # where the sampler's number of the first backdrops stands
 START_LENGTH, STARTS = 8, 32  # frames of a start, and how many a world keeps
 
@@ -62,7 +63,7 @@ class TrainConfig:
     threads: int
     resident: bool | None
     bfloat16: bool | None
-    compile: bool | None
+    compile: bool
     log_every: int
     checkpoint_minutes: float
     film_minutes: float
@@ -108,8 +109,8 @@ class Trainer:
             self.model, config.learning_rate, config.weight_decay, self.quick
         )
         self.progress = Progress()
-        wanted = config.compile if config.compile is not None else device != "cpu"
-        self.parts = torch.compile(loss_parts, dynamic=False) if wanted else loss_parts
+        self.in_vain = 0  # updates left out since the last that was not
+        self.parts = torch.compile(loss_parts, dynamic=False) if config.compile else loss_parts
         self.doubts = Doubts(dataset.steps)
         self.starts = _starts(dataset)
         self.gflop_per_frame = gflop_per_frame(self.model)
@@ -214,7 +215,15 @@ class Trainer:
         norm = float(total)
         if not np.isfinite(norm):
             progress.skipped += 1
+            self.in_vain += 1
+            if self.in_vain == PATIENCE:
+                raise WorkError(
+                    f"{PATIENCE} updates in a row had gradients that are not finite, so nothing is "
+                    f"learned: try compile=false, bfloat16=false, or a learning_rate below "
+                    f"{self.config.learning_rate}; the last checkpoint is kept"
+                )
             return None
+        self.in_vain = 0
         typical = progress.typical_norm or norm
         torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), typical, total)
         # A geometric mean: one outlier says little, a new level is soon believed.
