@@ -236,27 +236,28 @@ class ClipSampler:
         self._past, self._fresh = past, fresh
         self._lengths = np.array([len(episode) for episode in dataset.episodes])
         self._ends = np.cumsum(self._lengths)
-        self._terminations = np.flatnonzero(dataset.columns.terminated)
+        self._begins = self._ends - self._lengths  # steps of the data set, as are terminations
+        last_steps = [
+            begin + step
+            for begin, episode in zip(self._begins, dataset.episodes, strict=True)
+            for step in episode.terminations
+        ]
+        self._terminations = np.array(last_steps, np.int64)
         self._terminal_fraction = terminal_fraction if len(self._terminations) else 0.0
 
     def clips(self, step: int, batch: int | None = None, horizon: int | None = None) -> Clips:
         """The clips of training step `step` >= 0, by default of the sampler's own sizes."""
         horizon = horizon or self._horizon
         draws = self._draws(step, self._batch if batch is None else batch)
-        ending = draws[:, 0] < self._terminal_fraction
-        any_step = (draws[:, 1] * self._ends[-1]).astype(np.int64)
-        episode, first = self._find(any_step)
+        episode, first = self._find((draws[:, 1] * self._ends[-1]).astype(np.int64))
         # Moved into the episode rather than cut: its first and last steps are drawn too.
         first = first - (draws[:, 2] * horizon).astype(np.int64)
         first = np.clip(first, 0, np.maximum(self._lengths[episode] - horizon, 0))
-        if ending.any():
-            drawn = self._terminations[(draws[:, 1] * len(self._terminations)).astype(np.int64)]
-            its_episode, last = self._find(drawn)
-            episode = np.where(ending, its_episode, episode)
-            first = np.where(ending, np.maximum(last + 1 - horizon, 0), first)
-            stop = np.where(ending, last + 1, np.minimum(first + horizon, self._lengths[episode]))
-        else:
-            stop = np.minimum(first + horizon, self._lengths[episode])
+        stop = np.minimum(first + horizon, self._lengths[episode])
+        ending = draws[:, 0] < self._terminal_fraction
+        drawn = (draws[ending, 1] * len(self._terminations)).astype(np.int64)
+        episode[ending], last = self._find(self._terminations[drawn])
+        first[ending], stop[ending] = np.maximum(last + 1 - horizon, 0), last + 1
         known = np.where(draws[:, 3] < self._fresh, 0, np.minimum(first, self._past))
         return self._read(_Places(episode, first, stop, known), horizon)
 
@@ -280,16 +281,11 @@ class ClipSampler:
     def _find(self, step: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The episodes of steps of the data set, and which of their own steps they are."""
         episode = np.searchsorted(self._ends, step, side="right")
-        return episode, step - self._begin(episode)
-
-    def _begin(self, episode: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which step of the data set an episode's first one is."""
-        begin: NDArray[np.int64] = self._ends[episode] - self._lengths[episode]
-        return begin
+        return episode, step - self._begins[episode]
 
     def _read(self, places: _Places, horizon: int) -> Clips:
         episode, first, stop, known = (part[:, None] for part in places)
-        columns, begin = self._dataset.columns, self._begin(episode)
+        columns, begin = self._dataset.columns, self._begins[episode]
         steps = first + np.arange(-self._past, horizon)
         told = (steps >= first - known) & (steps < stop)
         index = np.where(told, begin + steps, 0)
@@ -308,7 +304,7 @@ class ClipSampler:
     def _frames_at(self, episode: NDArray[np.int64], shown: NDArray[np.int64]) -> Tensor:
         """Frames `shown` `(B, L)`, ascending, of B episodes: uint8 `(B, L, H, W, 3)`."""
         if self._frames is not None:  # each episode has one frame more than steps
-            which = (self._begin(episode) + episode)[:, None] + shown
+            which = (self._begins[episode] + episode)[:, None] + shown
             return self._frames[torch.from_numpy(which).to(self._frames.device)]
         clips = np.empty((*shown.shape, *self._dataset.frame_shape), np.uint8)
         for clip, number, times in zip(clips, episode, shown, strict=True):

@@ -58,6 +58,7 @@ def training_loss(
     device = model.reward_support.device
     frames = to_signed(clips.frames.to(device))
     actions = torch.from_numpy(clips.actions).to(device)
+    # One layout, however long the clips are: `parts` is compiled for one. So below, and `past`.
     frame = frames[:, model.config.history :].flatten(0, 1).contiguous()
     targets = Targets(
         frame=frame,
@@ -80,9 +81,8 @@ def training_loss(
 def _moved(frames: Tensor, history: int) -> Tensor:
     """Where something changed among the L frames before each of the N next ones `(N, 1, H, W)`."""
     changes = (frames[:, 1:-1] - frames[:, :-2]).abs().amax(dim=2) > 0.1
-    return (
-        changes.float().unfold(1, history - 1, 1).amax(dim=-1).flatten(0, 1)[:, None].contiguous()
-    )
+    moved = changes.float().unfold(1, history - 1, 1).amax(dim=-1)
+    return moved.flatten(0, 1)[:, None].contiguous()
 
 
 def _places(moved: Tensor, given: Conditions, floor: float, focus: float) -> Tensor:

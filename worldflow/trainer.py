@@ -157,7 +157,7 @@ class Trainer:
             )
         self.model.zero_grad()
         loss.backward()
-        norm = self._clip_gradients()  # here a GPU is waited for, and nowhere else
+        norm = self._clip_gradients()  # waits for a GPU, so that the doubts are there, too
         self.doubts.note(clips, doubts.cpu().numpy())
         if norm is not None:
             for optimizer in self.optimizers:
@@ -342,7 +342,7 @@ def _starts(dataset: Dataset) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
 
 def run_settings(config: TrainConfig) -> dict[str, Any]:
     """What must stay the same for a run to be the same run, as JSON has it."""
-    free = {"out", "steps", "minutes", "name", "device", "threads", "resident", "log_every"}
-    free |= {"tensorboard"}
+    where, when = ("out", "name", "device", "threads", "resident"), ("steps", "minutes")
+    free = {*where, *when, "log_every", "tensorboard"}
     settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return {k: v for k, v in settings.items() if k not in free and not k.endswith("_minutes")}
