@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny_world import CONFIG, SIZE, some_conditions, tiny_model
+from tiny_world import SIZE, some_conditions, tiny_model
 from torch import Tensor
 
 from worldflow import haar, mixture
@@ -12,11 +12,9 @@ from worldflow.flow import (
     LEVELS,
     Conditions,
     MultiscaleFlow,
-    candidate_scales,
     gaussian_log_prob,
 )
 from worldflow.mixture import Mixture
-from worldflow.model import WorldModel
 
 ROWS = 4
 
@@ -58,16 +56,17 @@ def monotone_map(parts: Mixture, value: Tensor) -> Tensor:
 def oracle(flow: MultiscaleFlow, y: Tensor, given: Conditions) -> Tensor:
     """The flow as one triangular monotone map y -> z, `(3*H*W,)` for one row, in float64."""
     (picture, *_), details = haar.pyramid(y, LEVELS)
-    scales = candidate_scales(given)
-    step = flow.coarse
-    context = step._context(given.features.coarse, scales[0].pictures)
+    means = haar.pyramid(given.mean, LEVELS)
+    step, mean = flow.coarse, means.pictures[0]
+    context = step.context(given.features.coarse, mean)
     z = []
-    for group in range(len(step.GROUPS)):
-        parts = step._group(group, picture, context, scales[0].pictures)
-        z.append(monotone_map(parts, step.cells(picture, group)))
+    for index in range(len(step.GROUPS)):
+        group = step.group(index, picture, context, mean)
+        parts = step.head(*(step.cells(each, index) for each in group))
+        z.append(monotone_map(parts, step.cells(picture, index)))
     for i, detail_step in enumerate(flow.details):
-        parts = detail_step(given.features[2 - i], picture, scales[i])
-        z.append(monotone_map(parts, details[i]))
+        known = given.features[2 - i], picture, means.pictures[i], means.details[i]
+        z.append(monotone_map(detail_step.head(*detail_step.conditioned(*known)), details[i]))
         picture = haar.synthesise(picture, details[i])
     return torch.cat([part.flatten() for part in z])
 
@@ -134,63 +133,23 @@ def test_the_base_is_a_gaussian() -> None:
     assert float(given.log_scale.exp().min()) >= 0.9 * model.config.sigma * (1 - 1e-5)
 
 
-def distinct_candidates(model: WorldModel) -> Conditions:
-    """Conditions of one step whose candidates differ by many sigma everywhere."""
-    given = some_conditions(model, 1)
-    torch.manual_seed(5)
-    pictures, details = (torch.randn_like(part) for part in (given.pictures, given.details))
-    return given._replace(pictures=pictures, details=details)
-
-
-def test_candidates_are_pyramids_of_whole_frames() -> None:
-    given = distinct_candidates(tiny_model())
-    scales = candidate_scales(given)
-    for k in range(CONFIG.candidates):
-        residual = haar.synthesise(
-            given.pictures[:, 3 * k : 3 * k + 3], given.details[:, 9 * k : 9 * k + 9]
-        )
-        expected = haar.pyramid(given.mean + residual, LEVELS)
-        for scale, picture, detail in zip(scales, *expected, strict=True):
-            torch.testing.assert_close(scale.pictures[:, k], picture)
-            torch.testing.assert_close(scale.details[:, k], detail)
-
-
-@pytest.mark.parametrize("k", range(CONFIG.candidates))
-def test_a_candidate_once_drawn_is_gone_on_with(k: int) -> None:
-    """Its neighbours and its details are of the same candidate."""
-    model = tiny_model()
-    given = distinct_candidates(model)
-    scales = candidate_scales(given)
-    step, pictures = model.flow.coarse, scales[0].pictures
-    context = step._context(given.features.coarse, pictures)
-    last = len(step.GROUPS) - 1
-    _, _, prior = step._conditioned(last, pictures[:, k], context, pictures)
-    assert bool((step.cells(prior, last).argmax(dim=1) == k).all())
-    for i, detail_step in enumerate(model.flow.details):
-        _, centre, prior = detail_step.conditioned(
-            given.features[2 - i], scales[i].pictures[:, k], scales[i]
-        )
-        if prior is None:
-            torch.testing.assert_close(centre[:, 0], scales[i].details[:, k])
-        else:
-            assert bool((prior.argmax(dim=1) == k).all())
-
-
 def test_coarse_groups_see_only_those_before() -> None:
     """The mixtures of a group move with the cells drawn before it, and with no others."""
     torch.manual_seed(0)
     step = tiny_model().flow.coarse
     grid = SIZE // 2**LEVELS
-    features, pictures = torch.randn(1, 16, grid, grid), torch.randn(1, 3, 3, grid, grid)
+    features, mean = torch.randn(1, 16, grid, grid), torch.randn(1, 3, grid, grid)
     drawn = torch.randn(1, 3, grid, grid)
-    context = step._context(features, pictures)
-    for group in range(len(step.GROUPS)):
-        before = step._group(group, drawn, context, pictures)
+    context = step.context(features, mean)
+    for index in range(len(step.GROUPS)):
+        before = step.group(index, drawn, context, mean)
         for other, (y, x) in enumerate(step.GROUPS):
             changed = drawn.clone()
             changed[:, :, y::2, x::2] += 1
-            after = step._group(group, changed, context, pictures)
-            assert torch.equal(before.log_weights, after.log_weights) == (other >= group)
+            after = step.group(index, changed, context, mean)
+            for now, then in zip(before, after, strict=True):
+                same = torch.equal(step.cells(now, index), step.cells(then, index))
+                assert same == (other >= index)
 
 
 def test_noise_is_used_whole() -> None:
@@ -209,6 +168,6 @@ def test_no_component_is_wider_than_twice_its_reach() -> None:
     head = flow.coarse.head
     with torch.no_grad():
         head.spread.bias.fill_(500.0)
-    hidden, centre = torch.zeros(1, 8, 2, 2), torch.zeros(1, CONFIG.candidates, 3, 2, 2)
+    hidden, centre = torch.zeros(1, 8, 2, 2), torch.zeros(1, 3, 2, 2)
     widest = head(hidden, centre).log_scale.exp()
     torch.testing.assert_close(widest, torch.full_like(widest, 2 * 2.0**LEVELS))

@@ -27,7 +27,7 @@ def world(tmp_path):
         metrics={"psnr_1": 40.0},
     )
     shape = ModelConfig(
-        channels=(8, 8, 8), blocks=(1, 1, 1), hidden=(4, 4, 4, 4), candidates=2, components=2
+        channels=(8, 8, 8), blocks=(1, 1, 1), hidden=(4, 4, 4, 4), components=(2, 2, 2, 2)
     )
     model = WorldModel(shape, size=16, action_count=2, reward_support=torch.tensor([0.0, 1.0]))
     frames = np.zeros((2, 3, 16, 16, 3), np.uint8)

@@ -95,3 +95,14 @@ def test_temperature_keeps_the_noise_that_a_denoiser_expects() -> None:
         mean = decode(parts, torch.zeros_like(eps), selector, temperature)
         spread = (decode(parts, eps, selector, temperature) - mean).std()
         assert float(spread) == pytest.approx(expected, rel=0.05)
+
+
+def test_variance_is_what_samples_are_off_by() -> None:
+    parts = far_apart(weight=0.2)
+    centre = 0.3 * torch.ones_like(parts.mean[:, 0])
+    eps, selector = noise(parts)
+    drawn = decode(parts, eps, selector)
+    sampled = (drawn - centre).square().mean()
+    assert float(mixture.variance_about(parts, centre).mean()) == pytest.approx(
+        float(sampled), rel=0.05
+    )

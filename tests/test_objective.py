@@ -45,9 +45,17 @@ def test_the_loss_is_the_sum_that_it_says(clips: Clips) -> None:
         "base_nll_excess_nats",
     )
     expected = sum(parts[name] for name in nll) / dims
-    expected += (parts["denoised_mse"] + PLAIN.mean_weight * parts["mean_mse"]) / (2 * SIGMA**2)
+    means = parts["mean_mse"] + parts["centre_mse"]
+    expected += (parts["denoised_mse"] + PLAIN.mean_weight * means) / (2 * SIGMA**2)
     expected += PLAIN.event_weight * (parts["reward_loss"] + parts["termination_loss"])
     assert parts["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_squared_errors_count_less_where_more_is_open() -> None:
+    """Whole up to 4 sigma of doubt; beyond, as much as an error of 4 sigma would."""
+    doubt = SIGMA * torch.tensor([0.5, 4.0, 8.0, 40.0])
+    counts = objective._sure(doubt.square(), SIGMA)
+    torch.testing.assert_close(counts, torch.tensor([1.0, 1.0, 0.25, 0.01]))
 
 
 def test_what_moves_counts_more(clips: Clips) -> None:

@@ -14,8 +14,7 @@ CONFIG = ModelConfig(
     channels=(8, 8, 16),
     blocks=(1, 1, 1),
     hidden=(8, 8, 8, 8),
-    candidates=3,
-    components=2,
+    components=(4, 4, 3, 3),
     heads=2,
     window=WINDOW,
 )

@@ -1,8 +1,7 @@
 """The density of the next frame: a Gaussian base, and the multiscale flow on top of it.
 
-A density is an `nn.Module` with four methods, all exact, given the `Conditions` of a step:
+A density is an `nn.Module` with three methods, all exact, given the `Conditions` of a step:
 
-    site_log_probs(y, given) -> the terms (N, h, w) whose sum over maps and sites is log_prob
     log_prob(y, given) -> (N,)
     decode(noise, given, temperature) -> y
     encode(y, given, generator) -> noise
@@ -25,8 +24,7 @@ from worldflow.trunk import Features, full_precision, zeroed
 
 LEVELS = 3  # 64 -> 32 -> 16 -> 8: at 8x8 one bright pixel still stands 4 sigma out of the noise
 FAVOUR = 6.0  # log-odds of the newest frame against another picture, before anything is learned
-BEND = 100.0  # squared distances in units of the noise beyond which mismatch grows slowly
-OTHER = 4.0  # the same of colours that are another: how far does not matter
+OTHER = 4.0  # squared distance, in units of the noise, from which on a colour is another
 
 
 class Conditions(NamedTuple):
@@ -35,8 +33,6 @@ class Conditions(NamedTuple):
     features: Features
     mean: Tensor  # (N, 3, H, W), the base's mean, float32
     log_scale: Tensor  # (N, 3, H, W), the base's log standard deviation, float32
-    pictures: Tensor  # (N, K*3, H/2, W/2), K candidate frames at half size, less the mean
-    details: Tensor  # (N, K*9, H/2, W/2), and the Haar details that make them whole
 
 
 class GaussianBase(nn.Module):
@@ -46,18 +42,10 @@ class GaussianBase(nn.Module):
     `backdrops`, pictures that are learned, as far as weights that sum to one say; and put right
     by a residual. So what a moving thing uncovers is as it was before, to the bit, and what stands
     still is drawn in the colours that the backdrops keep, however often it was drawn before.
-
-    Beside them K candidate frames, among which the flow chooses at every place and scale.
     """
 
     def __init__(
-        self,
-        channels: int,
-        history: int,
-        backdrops: int,
-        candidates: int,
-        sigma: float,
-        size: int,
+        self, channels: int, history: int, backdrops: int, sigma: float, size: int
     ) -> None:
         super().__init__()
         self.floor, self.sigma = math.log(SCALE_FLOOR * sigma), sigma
@@ -71,8 +59,6 @@ class GaussianBase(nn.Module):
         self.out = zeroed(nn.Conv2d(channels, 24, 1))
         # A scale of about 2 sigma to begin with, so that no change is a catastrophe.
         self.out.bias = nn.Parameter(torch.tensor([0.0, -1.0]).repeat_interleave(12))
-        self.pictures = zeroed(nn.Conv2d(channels, 3 * candidates, 1))
-        self.details = zeroed(nn.Conv2d(channels, 9 * candidates, 1))
 
     def forward(self, features: Features, past: Tensor) -> Conditions:
         """`past` `(N, L, 3, H, W)`, the last frames in [-1, 1], newest last."""
@@ -81,13 +67,7 @@ class GaussianBase(nn.Module):
         raw = full_precision(self.out(h))
         residual, spread = F.pixel_shuffle(raw, 2).chunk(2, dim=1)
         log_scale = self.floor * (1 - torch.sigmoid(spread))  # within [floor, 0]
-        return Conditions(
-            features,
-            mean=recalled + residual,
-            log_scale=log_scale,
-            pictures=full_precision(self.pictures(h)),
-            details=full_precision(self.details(h)),
-        )
+        return Conditions(features, mean=recalled + residual, log_scale=log_scale)
 
     def _recalled(self, logits: Tensor, past: Tensor) -> Tensor:
         """`logits` `(N, L + B, H, W)` -> each pixel as some of the pictures have it.
@@ -97,10 +77,20 @@ class GaussianBase(nn.Module):
         if len(self.backdrops) == 0:
             return (torch.softmax(logits, dim=1)[:, :, None] * past).sum(dim=1)
         length, backdrops = past.shape[1], self.backdrops[None]
-        unlike = F.softplus(self.likeness) * mismatch(past[:, -1], backdrops, self.sigma, OTHER)
+        unlike = F.softplus(self.likeness) * _unlikeness(past[:, -1], backdrops, self.sigma)
         logits = torch.cat((logits[:, :length], logits[:, length:] - unlike), dim=1)
         frames, pictures = torch.softmax(logits, dim=1)[:, :, None].tensor_split([length], dim=1)
         return (frames * past).sum(dim=1) + (pictures * backdrops).sum(dim=1)
+
+
+def _unlikeness(frame: Tensor, pictures: Tensor, sigma: float) -> Tensor:
+    """How far `frame` `(N, 3, H, W)` is from each of `pictures` `(1, B, 3, H, W)`: `(N, B, H, W)`.
+
+    The squared distance in units of the noise, bent: of colours that are another, how far does
+    not matter.
+    """
+    distance = ((frame[:, None] - pictures) / sigma).square().sum(dim=2)
+    return OTHER * torch.log1p(distance / OTHER)
 
 
 def gaussian_log_prob(y: Tensor, given: Conditions) -> Tensor:
@@ -108,141 +98,6 @@ def gaussian_log_prob(y: Tensor, given: Conditions) -> Tensor:
     z = (y - given.mean) * torch.exp(-given.log_scale)
     log_prob = -0.5 * z.square() - given.log_scale - 0.5 * math.log(2 * math.pi)
     return log_prob.sum(dim=1)
-
-
-class Scale(NamedTuple):
-    """The K candidate frames at one scale of the pyramid."""
-
-    pictures: Tensor  # (N, K, 3, h, w)
-    details: Tensor  # (N, K, 9, h, w)
-
-
-def candidate_scales(given: Conditions) -> list[Scale]:
-    """The candidates' Haar pyramids, coarse to fine."""
-    means = haar.pyramid(given.mean.detach(), LEVELS)
-    k = given.pictures.shape[1] // 3
-    own = haar.pyramid(given.pictures, LEVELS - 1)
-    pictures = [part.unflatten(1, (k, 3)) for part in (*own.pictures, given.pictures)]
-    # The pyramid has each band of all candidates together.
-    details = [part.unflatten(1, (3, k, 3)).transpose(1, 2).flatten(2, 3) for part in own.details]
-    details.append(given.details.unflatten(1, (k, 9)))
-    return [
-        Scale(picture + mean[:, None], detail + detail_mean[:, None])
-        for picture, mean, detail, detail_mean in zip(
-            pictures, means.pictures, details, means.details, strict=True
-        )
-    ]
-
-
-def mismatch(drawn: Tensor, pictures: Tensor, sigma: float, bend: float = BEND) -> Tensor:
-    """How far `drawn` `(N, 3, h, w)` is from each of `pictures` `(N, K, 3, h, w)`: `(N, K, h, w)`.
-
-    The squared distance in units of the noise, bent where it is large, so that candidates that
-    are not yet learned well are told apart, too.
-    """
-    distance = ((drawn[:, None] - pictures) / sigma).square().sum(dim=2)
-    return bend * torch.log1p(distance / bend)
-
-
-class CoarseStep(nn.Module):
-    """Draws the 8x8 picture in four interleaved groups of cells, each seeing those before.
-
-    Neighbours are never drawn together, so that two possible places of one object can see
-    each other; a mixture for each cell, so that independent choices stay independent. The
-    components of a cell are the candidate frames, and a candidate that its neighbours have
-    been drawn from is the likelier one, as far as the network finds that they belong together.
-    """
-
-    GROUPS = ((0, 0), (1, 1), (0, 1), (1, 0))  # offsets of a 2x2 interleaving
-    masks: Tensor  # (G, 5, h, w): three of zeros, then 1 at cells drawn before, and to be drawn
-
-    def __init__(
-        self, features: int, hidden: int, candidates: int, sigma: float, grid: int
-    ) -> None:
-        super().__init__()
-        self.sigma = sigma
-        self.from_features = nn.Conv2d(features + 3 + 3 * candidates, hidden, 1)
-        self.from_drawn = nn.Conv2d(5 + candidates, hidden, 3, padding=1)
-        self.conv1 = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.bond = zeroed(nn.Conv2d(hidden, 1, 1))
-        self.head = MixtureHead(hidden, 3, candidates, sigma, reach=2.0**LEVELS, free=False)
-        masks = torch.zeros(len(self.GROUPS), 5, grid, grid)
-        for index, (y, x) in enumerate(self.GROUPS):
-            masks[index + 1 :, 3, y::2, x::2] = 1
-            masks[index, 4, y::2, x::2] = 1
-        self.register_buffer("masks", masks, persistent=False)
-
-    def _group(self, index: int, drawn: Tensor, context: Tensor, pictures: Tensor) -> Mixture:
-        """The mixtures of group `index`, given `drawn` (only the groups before it count)."""
-        conditioned = self._conditioned(index, drawn, context, pictures)
-        mixtures: Mixture = self.head(*(self.cells(values, index) for values in conditioned))
-        return mixtures
-
-    def _conditioned(
-        self, index: int, drawn: Tensor, context: Tensor, pictures: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the head needs for group `index`, on the grid of all cells."""
-        masks = self.masks[index : index + 1]
-        apart = asinh_units(drawn - pictures[:, 0], self.sigma)
-        far = mismatch(drawn, pictures, self.sigma) * masks[:, 3:4]
-        seen = F.pad(apart * masks[:, 3:4], (0, 0, 0, 0, 0, 2)) + masks
-        seen = torch.cat((seen, far / BEND), dim=1)
-        h = F.silu(context + self.from_drawn(seen))
-        h = F.silu(self.conv2(F.silu(self.conv1(h))))
-        bond = F.softplus(full_precision(self.bond(h)) - 2)
-        return h, pictures, -9 * bond * F.avg_pool2d(far, 3, stride=1, padding=1)
-
-    def cells(self, values: Tensor, index: int) -> Tensor:
-        """Group `index` of a grid `(..., h, w)` -> `(..., h/2, w/2)`."""
-        y, x = self.GROUPS[index]
-        return values[..., y::2, x::2]
-
-    def _context(self, features: Tensor, pictures: Tensor) -> Tensor:
-        first = pictures[:, 0]
-        apart = asinh_units(pictures - first[:, None], self.sigma).flatten(1, 2)
-        return self.from_features(torch.cat((features, first, apart), dim=1))  # type: ignore[no-any-return]
-
-    def log_prob(self, value: Tensor, features: Tensor, pictures: Tensor) -> Tensor:
-        """The log-density of each cell `(N, h, w)`."""
-        context = self._context(features, pictures)
-        sites = torch.zeros_like(value[:, 0])
-        for index, (y, x) in enumerate(self.GROUPS):
-            cells = self._group(index, value, context, pictures)
-            sites[:, y::2, x::2] = mixture.log_prob(cells, self.cells(value, index))
-        return sites
-
-    def decode(
-        self, eps: Tensor, selector: Tensor, features: Tensor, pictures: Tensor, temperature: Tensor
-    ) -> Tensor:
-        context = self._context(features, pictures)
-        drawn = pictures[:, 0]  # of which nothing is seen or kept
-        for index in range(len(self.GROUPS)):
-            # All cells are drawn and those of the group kept: exported, that is far cheaper
-            # than to take cells out and to put them back.
-            conditioned = self._conditioned(index, drawn, context, pictures)
-            value = self.head.decode(*conditioned, eps, selector, temperature)
-            drawn = torch.where(self.masks[index, 4] > 0, value, drawn)
-        return drawn
-
-    def encode(
-        self, value: Tensor, features: Tensor, pictures: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        context = self._context(features, pictures)
-        eps, selector, drawn = (
-            torch.zeros_like(value),
-            torch.zeros_like(value[:, 0]),
-            pictures[:, 0],
-        )
-        for index in range(len(self.GROUPS)):
-            conditioned = self._conditioned(index, drawn, context, pictures)
-            told = self.head.encode(*conditioned, value, generator)
-            kept = self.masks[index, 4] > 0
-            eps, selector, drawn = (
-                torch.where(kept, new, old)
-                for new, old in zip(told, (eps, selector, drawn), strict=True)
-            )
-        return eps, selector, drawn
 
 
 def asinh_units(apart: Tensor, sigma: float) -> Tensor:
@@ -255,48 +110,163 @@ def asinh_units(apart: Tensor, sigma: float) -> Tensor:
     return units.sign() * torch.log(size + torch.sqrt(size.square() + 1))
 
 
+class Rendering(nn.Module):
+    """What is drawn already -> where the next coefficients lie, beside where the mean has them.
+
+    Bilinear: coefficients grow with what is drawn, in proportions that the features tell. A
+    network of sums alone would have to learn every height of a thing by itself.
+    """
+
+    def __init__(self, hidden: int, size: int, reach: float) -> None:
+        super().__init__()
+        self.reach = reach  # the range of a coefficient
+        self.look = nn.Conv2d(3, hidden, 3, padding=1, bias=False)
+        self.gate = nn.Conv2d(hidden, hidden, 1)
+        self.out = zeroed(nn.Conv2d(2 * hidden, size, 1))
+
+    def forward(self, hidden: Tensor, apart: Tensor) -> Tensor:
+        """`hidden` `(N, C, h, w)`, `apart` `(N, 3, h, w)`, drawn less the mean's."""
+        rendered = self.look(apart / self.reach) * self.gate(hidden)
+        return full_precision(self.out(torch.cat((hidden, rendered), dim=1))) * self.reach
+
+
+class Sites(NamedTuple):
+    """What one step of the flow makes of the coefficients `(N, d, h, w)` that it is given."""
+
+    log_prob: Tensor  # (N, h, w), nats
+    centre: Tensor  # (N, d, h, w), of each site's mixture: what is expected if all is determined
+    variance: Tensor  # (N, d, h, w), of the mixture about that: what it leaves open, no gradient
+
+
+def _sites(parts: Mixture, centre: Tensor, value: Tensor) -> Sites:
+    with torch.no_grad():
+        variance = mixture.variance_about(parts, centre)
+    return Sites(mixture.log_prob(parts, value), centre, variance)
+
+
+class CoarseStep(nn.Module):
+    """Draws the 8x8 picture in four interleaved groups of cells, each seeing those before.
+
+    Neighbours are never drawn together, so that two possible places of one object can see
+    each other; a mixture for each cell, so that independent choices stay independent.
+    """
+
+    GROUPS = ((0, 0), (1, 1), (0, 1), (1, 0))  # offsets of a 2x2 interleaving
+    masks: Tensor  # (G, 5, h, w): three of zeros, then 1 at cells drawn before, and to be drawn
+
+    def __init__(
+        self, features: int, hidden: int, components: int, sigma: float, grid: int
+    ) -> None:
+        super().__init__()
+        self.sigma, self.reach = sigma, 2.0**LEVELS
+        self.from_features = nn.Conv2d(features + 3, hidden, 1)
+        self.from_drawn = nn.Conv2d(5, hidden, 3, padding=1)
+        self.conv1 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.rendering = Rendering(hidden, 3, self.reach)
+        self.head = MixtureHead(hidden, 3, components, sigma, self.reach)
+        masks = torch.zeros(len(self.GROUPS), 5, grid, grid)
+        for index, (y, x) in enumerate(self.GROUPS):
+            masks[index + 1 :, 3, y::2, x::2] = 1
+            masks[index, 4, y::2, x::2] = 1
+        self.register_buffer("masks", masks, persistent=False)
+
+    def group(
+        self, index: int, drawn: Tensor, context: Tensor, mean: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the head needs for group `index`, given `drawn` (only groups before it count).
+
+        On the grid of all cells; `mean` `(N, 3, h, w)` is the base's coarse picture.
+        """
+        masks = self.masks[index : index + 1]
+        apart = (drawn - mean) * masks[:, 3:4]
+        seen = F.pad(asinh_units(apart, self.sigma), (0, 0, 0, 0, 0, 2)) + masks
+        h = F.silu(context + self.from_drawn(seen))
+        h = F.silu(self.conv2(F.silu(self.conv1(h))))
+        return h, mean + self.rendering(h, apart)
+
+    def cells(self, values: Tensor, index: int) -> Tensor:
+        """Group `index` of a grid `(..., h, w)` -> `(..., h/2, w/2)`."""
+        y, x = self.GROUPS[index]
+        return values[..., y::2, x::2]
+
+    def context(self, features: Tensor, mean: Tensor) -> Tensor:
+        """What all groups are told."""
+        return self.from_features(torch.cat((features, mean / self.reach), dim=1))  # type: ignore[no-any-return]
+
+    def sites(self, value: Tensor, features: Tensor, mean: Tensor) -> Sites:
+        context = self.context(features, mean)
+        found = Sites(*(torch.zeros_like(each) for each in (value[:, 0], value, value)))
+        for index, (y, x) in enumerate(self.GROUPS):
+            hidden, centre = (
+                self.cells(each, index) for each in self.group(index, value, context, mean)
+            )
+            group = _sites(self.head(hidden, centre), centre, self.cells(value, index))
+            for whole, part in zip(found, group, strict=True):
+                whole[..., y::2, x::2] = part
+        return found
+
+    def decode(
+        self, eps: Tensor, selector: Tensor, features: Tensor, mean: Tensor, temperature: Tensor
+    ) -> Tensor:
+        context = self.context(features, mean)
+        drawn = mean  # of which nothing is seen or kept
+        for index in range(len(self.GROUPS)):
+            # All cells are drawn and those of the group kept: exported, that is far cheaper
+            # than to take cells out and to put them back.
+            conditioned = self.group(index, drawn, context, mean)
+            value = self.head.decode(*conditioned, eps, selector, temperature)
+            drawn = torch.where(self.masks[index, 4] > 0, value, drawn)
+        return drawn
+
+    def encode(
+        self, value: Tensor, features: Tensor, mean: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        context = self.context(features, mean)
+        eps, selector, drawn = torch.zeros_like(value), torch.zeros_like(value[:, 0]), mean
+        for index in range(len(self.GROUPS)):
+            conditioned = self.group(index, drawn, context, mean)
+            told = self.head.encode(*conditioned, value, generator)
+            kept = self.masks[index, 4] > 0
+            eps, selector, drawn = (
+                torch.where(kept, new, old)
+                for new, old in zip(told, (eps, selector, drawn), strict=True)
+            )
+        return eps, selector, drawn
+
+
 class DetailStep(nn.Module):
     """The mixture of one scale's details: all cells at once, three bands of a cell together.
 
-    The coarser picture, drawn already, tells which of the candidate frames each cell is of.
-    Where it may not tell enough yet the components are the candidates (`choose`); at the
-    finest scale they lie around the candidates' mean, weighted by how well each of them fits.
+    Mostly the coarser picture, drawn already, tells what they are: then they are rendered from it.
     """
 
     def __init__(
-        self,
-        features: int,
-        hidden: int,
-        candidates: int,
-        components: int,
-        sigma: float,
-        reach: float,
+        self, features: int, hidden: int, components: int, sigma: float, reach: float
     ) -> None:
         super().__init__()
-        self.sigma, self.choose = sigma, components == candidates
-        self.prior = zeroed(nn.Conv2d(features, candidates, 1))
-        self.sharpness = nn.Parameter(torch.zeros(()))
+        self.sigma, self.reach = sigma, reach
         self.conv1 = nn.Conv2d(features + 15, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.head = MixtureHead(hidden, 9, components, sigma, reach, free=not self.choose)
-
-    def forward(self, features: Tensor, coarser: Tensor, scale: Scale) -> Mixture:
-        """All on the grid of the coarser picture; `coarser` `(N, 3, h, w)` is drawn already."""
-        mixtures: Mixture = self.head(*self.conditioned(features, coarser, scale))
-        return mixtures
+        self.rendering = Rendering(hidden, 9, reach)
+        self.head = MixtureHead(hidden, 9, components, sigma, reach)
 
     def conditioned(
-        self, features: Tensor, coarser: Tensor, scale: Scale
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the head needs: its input, centres and prior logits."""
-        far = F.softplus(self.sharpness) * mismatch(coarser, scale.pictures, self.sigma)
-        fit = torch.log_softmax(full_precision(self.prior(features)) - far, dim=1)
-        weights = torch.exp(fit)[:, :, None]
-        picture, detail = ((weights * values).sum(dim=1) for values in scale)
-        surprise = asinh_units(coarser - picture, self.sigma)
-        h = torch.cat((features, surprise, picture, detail), dim=1)
+        self, features: Tensor, coarser: Tensor, mean: Tensor, detail: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the head needs, all on the grid of the coarser picture `(N, 3, h, w)`.
+
+        `mean` and `detail` `(N, 9, h, w)` are the base's.
+        """
+        apart = coarser - mean
+        h = torch.cat((features, asinh_units(apart, self.sigma), mean / self.reach, detail), dim=1)
         h = F.silu(self.conv2(F.silu(self.conv1(h))))
-        return (h, scale.details, fit) if self.choose else (h, detail[:, None], None)
+        return h, detail + self.rendering(h, apart)
+
+    def sites(self, value: Tensor, *known: Tensor) -> Sites:
+        """Of details `(N, 9, h, w)`; `known` as `conditioned` has it."""
+        hidden, centre = self.conditioned(*known)
+        return _sites(self.head(hidden, centre), centre, value)
 
 
 class MultiscaleFlow(nn.Module):
@@ -312,20 +282,15 @@ class MultiscaleFlow(nn.Module):
         size: int,
         features: tuple[int, int, int],
         hidden: tuple[int, int, int, int],
-        candidates: int,
-        components: int,
+        components: tuple[int, int, int, int],
         sigma: float,
     ) -> None:
         super().__init__()
         fine, middle, coarse = features
-        self.coarse = CoarseStep(coarse, hidden[0], candidates, sigma, size // 2**LEVELS)
+        self.coarse = CoarseStep(coarse, hidden[0], components[0], sigma, size // 2**LEVELS)
         self.details = nn.ModuleList(
-            DetailStep(channels, width, candidates, count, sigma, reach=2.0**level)
-            for channels, width, count, level in (
-                (coarse, hidden[1], candidates, 3),
-                (middle, hidden[2], candidates, 2),
-                (fine, hidden[3], components, 1),
-            )
+            DetailStep(channels, hidden[i], components[i], sigma, reach=2.0 ** (LEVELS + 1 - i))
+            for i, channels in ((1, coarse), (2, middle), (3, fine))
         )
         self.grids = [size // 2**level for level in (LEVELS, LEVELS, 2, 1)]  # of each site map
         self.depths = [3, 9, 9, 9]  # coefficients of a site
@@ -333,41 +298,47 @@ class MultiscaleFlow(nn.Module):
         self.noise_size = self.eps_size + sum(grid * grid for grid in self.grids)
 
     def log_prob(self, y: Tensor, given: Conditions) -> Tensor:
-        sites = [part.sum(dim=(1, 2)) for part in self.site_log_probs(y, given)]
+        sites = [step.log_prob.sum(dim=(1, 2)) for step in self.sites(y, given)]
         return torch.stack(sites).sum(dim=0)
 
-    def site_log_probs(self, y: Tensor, given: Conditions) -> list[Tensor]:
+    def sites(self, y: Tensor, given: Conditions) -> list[Sites]:
+        """Of each step, coarse to fine; all log_probs of a row together are its `log_prob`."""
         pictures, details = haar.pyramid(y, LEVELS)
-        scales = candidate_scales(given)
-        sites = [self.coarse.log_prob(pictures[0], given.features.coarse, scales[0].pictures)]
+        means = haar.pyramid(given.mean.detach(), LEVELS)
+        sites = [self.coarse.sites(pictures[0], given.features.coarse, means.pictures[0])]
         for i, step in enumerate(self.details):
-            parts = step(given.features[2 - i], pictures[i], scales[i])
-            sites.append(mixture.log_prob(parts, details[i]))
+            assert isinstance(step, DetailStep)
+            known = given.features[2 - i], pictures[i], means.pictures[i], means.details[i]
+            sites.append(step.sites(details[i], *known))
         return sites
 
     def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
         eps, picks = self.split_noise(noise)
-        scales = candidate_scales(given)
+        means = haar.pyramid(given.mean, LEVELS)
         picture = self.coarse.decode(
-            eps[0], picks[0], given.features.coarse, scales[0].pictures, temperature
+            eps[0], picks[0], given.features.coarse, means.pictures[0], temperature
         )
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            conditioned = step.conditioned(given.features[2 - i], picture, scales[i])
+            conditioned = step.conditioned(
+                given.features[2 - i], picture, means.pictures[i], means.details[i]
+            )
             detail = step.head.decode(*conditioned, eps[i + 1], picks[i + 1], temperature)
             picture = haar.synthesise(picture, detail)
         return picture
 
     def encode(self, y: Tensor, given: Conditions, generator: torch.Generator | None) -> Tensor:
         (picture, *_), details = haar.pyramid(y, LEVELS)
-        scales = candidate_scales(given)
+        means = haar.pyramid(given.mean, LEVELS)
         *part, picture = self.coarse.encode(
-            picture, given.features.coarse, scales[0].pictures, generator
+            picture, given.features.coarse, means.pictures[0], generator
         )
         parts = [part]
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            conditioned = step.conditioned(given.features[2 - i], picture, scales[i])
+            conditioned = step.conditioned(
+                given.features[2 - i], picture, means.pictures[i], means.details[i]
+            )
             *part, detail = step.head.encode(*conditioned, details[i], generator)
             parts.append(part)
             picture = haar.synthesise(picture, detail)

@@ -56,6 +56,12 @@ def log_prob(mixture: Mixture, value: Tensor) -> Tensor:
     return torch.logsumexp(component_log_prob(mixture, value), dim=1)
 
 
+def variance_about(mixture: Mixture, centre: Tensor) -> Tensor:
+    """The expected squared distance of each coefficient from `centre` `(N, d, h, w)`."""
+    apart = (mixture.mean - centre[:, None]).square() + torch.exp(2 * mixture.log_scale)
+    return (torch.exp(mixture.log_weights)[:, :, None] * apart).sum(dim=1)
+
+
 def decode(
     log_weights: Tensor,
     component: Component,

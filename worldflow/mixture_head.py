@@ -11,95 +11,106 @@ from worldflow.mixture import Mixture
 from worldflow.trunk import full_precision, zeroed
 
 SCALE_FLOOR = 0.9  # of sigma: no density is narrower, so none is unbounded
+UNSURE = -4.0  # log-odds of each component on the line, before anything is learned
+LINE = 0.4  # half of the line's length to begin with, as a share of the reach
+NARROW = -2.0  # before softplus: a component starts a little wider than the floor
 
 
 class MixtureHead(nn.Module):
-    """The last layer of a conditioner: parameters of a mixture.
+    """The last layer of a conditioner: parameters of a mixture about one centre.
 
-    Its components lie where they are told, each at a centre of its own, or, if there is but one
-    centre, `free` about it. Starts on a ladder of scales from sigma up to `reach`, the range of a
-    coefficient, the narrow ones likeliest: heavy-tailed and safe from the first step.
+    Component 0 lies at the centre and is narrow: what is determined. The others stand in a row
+    on a *line* through it, evenly from one end to the other, each as wide as the `gap` says: one
+    that what is left open stretches, and along which several futures fall to several components
+    at once. (Components that all begin at the centre do not part: the widest takes all that is
+    open, and the others die out.) Then each is put right by a shift of its own. Starts with a line
+    across the range of a coefficient, `reach`: heavy-tailed and safe from the first step.
     """
 
-    ladder: Tensor
+    places: Tensor  # (K, 1, 1, 1), of the components on the line
+    on_line: Tensor  # the same: 1, but 0 for component 0
 
     def __init__(
-        self, channels: int, size: int, components: int, sigma: float, reach: float, free: bool
+        self, channels: int, size: int, components: int, sigma: float, reach: float
     ) -> None:
         super().__init__()
-        self.grid, self.sigma = (components, size), sigma
-        self.floor = math.log(SCALE_FLOOR * sigma)
-        ladder = torch.linspace(math.log(sigma), math.log(reach), components)
-        self.register_buffer("ladder", ladder, persistent=False)
-        self.widest = math.log(2 * reach)
+        self.grid, self.sigma, self.reach = (components, size), sigma, reach
+        self.floor, self.widest = math.log(SCALE_FLOOR * sigma), math.log(2 * reach)
+        places = F.pad(torch.linspace(-1, 1, components - 1), (1, 0))
+        on_line = torch.tensor([0.0] + [1.0] * (components - 1))
+        self.register_buffer("places", places.view(-1, 1, 1, 1), persistent=False)
+        self.register_buffer("on_line", on_line.view(-1, 1, 1, 1), persistent=False)
         # One layer each: the parts of a single one would be put together again in every
         # backward pass, which costs more than the layer.
         self.weigh = zeroed(nn.Conv2d(channels, components, 1))
-        self.shift = zeroed(nn.Conv2d(channels, components * size, 1)) if free else None
+        self.shift = zeroed(nn.Conv2d(channels, components * size, 1))
         self.spread = zeroed(nn.Conv2d(channels, components * size, 1))
-        above = (ladder - self.floor).repeat_interleave(size)
-        self.weigh.bias = nn.Parameter(-torch.arange(components, dtype=torch.float32))
-        self.spread.bias = nn.Parameter(above + torch.log(-torch.expm1(-above)))  # softplus^-1
+        self.line = zeroed(nn.Conv2d(channels, size, 1))
+        self.gap = zeroed(nn.Conv2d(channels, 1, 1))
+        self.weigh.bias = nn.Parameter(UNSURE * on_line)
+        nn.init.constant_(self.spread.bias, NARROW)  # type: ignore[arg-type]
+        nn.init.constant_(self.line.bias, LINE)  # type: ignore[arg-type]
 
-    def forward(self, hidden: Tensor, centre: Tensor, prior: Tensor | None = None) -> Mixture:
-        """`hidden` `(N, C, h, w)`, `centre` `(N, K or 1, d, h, w)`, `prior` `(N, K, h, w)`."""
-        log_weights, spread, shift = self._raw(hidden, prior)
-        return Mixture(log_weights, centre + shift, self._log_scale(spread))
+    def forward(self, hidden: Tensor, centre: Tensor) -> Mixture:
+        """`hidden` `(N, C, h, w)`, `centre` `(N, d, h, w)`."""
+        line, shift = self._line(hidden), self._each(self.shift, hidden)
+        spread = self._each(self.spread, hidden)
+        gap = torch.sigmoid(self._told(self.gap, hidden))[:, None]
+        return Mixture(
+            self._log_weights(hidden),
+            self._mean(centre[:, None], line[:, None], self.places, shift),
+            self._log_scale(line[:, None], self.on_line * gap, spread),
+        )
 
     def decode(
-        self,
-        hidden: Tensor,
-        centre: Tensor,
-        prior: Tensor | None,
-        eps: Tensor,
-        selector: Tensor,
-        temperature: Tensor,
+        self, hidden: Tensor, centre: Tensor, eps: Tensor, selector: Tensor, temperature: Tensor
     ) -> Tensor:
-        """`mixture.decode` of what `forward` gives, but only chosen components get a scale."""
-        log_weights, spread, shift = self._raw(hidden, prior)
-        centres = centre + shift
+        """`mixture.decode` of what `forward` gives, but only chosen components are worked out."""
+        line, gap = self._line(hidden), torch.sigmoid(self._told(self.gap, hidden))
+        shift, spread = self._each(self.shift, hidden), self._each(self.spread, hidden)
 
         def component(index: Tensor) -> tuple[Tensor, Tensor]:
-            mean, width = (mixture.chosen(values, index) for values in (centres, spread))
-            return mean, self._log_scale(width)
+            place = self.places.view(-1)[index][:, None]
+            own_shift, own_spread = (mixture.chosen(each, index) for each in (shift, spread))
+            mean = self._mean(centre, line, place, own_shift)
+            return mean, self._log_scale(line, gap * (index > 0)[:, None], own_spread)
 
+        log_weights = self._log_weights(hidden)
         return mixture.decode(log_weights, component, eps, selector, temperature, self.sigma)
 
     def encode(
-        self,
-        hidden: Tensor,
-        centre: Tensor,
-        prior: Tensor | None,
-        value: Tensor,
-        generator: torch.Generator | None,
+        self, hidden: Tensor, centre: Tensor, value: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`eps` and `selector` of `value`, and what `decode` makes of them: it, but for rounding.
 
         What comes after is to be conditioned on that, to the bit: a rare component's interval of
         selectors is so narrow that the weights must not differ by a rounding.
         """
-        eps, selector = mixture.encode(self(hidden, centre, prior), value, generator)
+        eps, selector = mixture.encode(self(hidden, centre), value, generator)
         warm = torch.ones_like(eps[:, 0, 0, 0])
-        return eps, selector, self.decode(hidden, centre, prior, eps, selector, warm)
+        return eps, selector, self.decode(hidden, centre, eps, selector, warm)
 
-    def _raw(self, hidden: Tensor, prior: Tensor | None) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Log-weights `(N, K, h, w)`, spreads and, of a free head, shifts `(N, K, d, h, w)`."""
-        logits = self._told(self.weigh, hidden)
-        log_weights = mixture.floored_log_weights(logits if prior is None else logits + prior)
-        spread = self._told(self.spread, hidden).unflatten(1, self.grid)
-        if self.shift is None:
-            return log_weights, spread, 0.0
-        # A component moves in units of its own rung, so that one step of the optimiser
-        # means as much to the far ones as to the near.
-        reach = torch.exp(self.ladder)[None, :, None, None, None]
-        shift = self._told(self.shift, hidden).unflatten(1, self.grid) * reach
-        return log_weights, spread, shift
+    def _log_weights(self, hidden: Tensor) -> Tensor:
+        return mixture.floored_log_weights(self._told(self.weigh, hidden))
+
+    def _line(self, hidden: Tensor) -> Tensor:
+        return self._told(self.line, hidden) * self.reach
+
+    def _mean(self, centre: Tensor, line: Tensor, place: Tensor, shift: Tensor) -> Tensor:
+        # A component moves in units of what is open at its site.
+        unit = torch.sqrt(line.square() + self.sigma**2)
+        return centre + place * line + shift * unit
+
+    def _log_scale(self, line: Tensor, gap: Tensor, spread: Tensor) -> Tensor:
+        own = torch.exp(2 * (self.floor + F.softplus(spread)))
+        # Bounded, so that no frame, however strange, leads to an infinite one after it.
+        return (0.5 * torch.log(own + (gap * line).square())).clamp(max=self.widest)
+
+    def _each(self, layer: nn.Module, hidden: Tensor) -> Tensor:
+        """`(N, K, d, h, w)`"""
+        return self._told(layer, hidden).unflatten(1, self.grid)  # type: ignore[no-any-return]
 
     @staticmethod
     def _told(layer: nn.Module, hidden: Tensor) -> Tensor:
         # Channels last would put the sites' densities in the slowest of orders.
         return full_precision(layer(hidden)).contiguous()
-
-    def _log_scale(self, spread: Tensor) -> Tensor:
-        # Bounded, so that no frame, however strange, leads to an infinite one after it.
-        return (self.floor + F.softplus(spread)).clamp(max=self.widest)

@@ -27,8 +27,7 @@ class ModelConfig:
     blocks: tuple[int, int, int]  # residual blocks on each side of the U-Net at those sizes
     hidden: tuple[int, int, int, int]  # widths of the flow's conditioners, coarse to fine
     backdrops: int = 4  # pictures that the base remembers; 0: none
-    candidates: int = 8  # frames that the flow chooses among
-    components: int = 4  # of the mixtures at the finest scale
+    components: tuple[int, int, int, int] = (8, 8, 4, 4)  # of its mixtures, likewise
     heads: int = 4  # of the attentions
     history: int = 4  # L, frames that the trunk sees directly
     window: int = 32  # W, frames that its temporal attention reaches
@@ -77,7 +76,6 @@ class WorldModel(nn.Module):
             config.channels[0],
             config.history,
             config.backdrops,
-            config.candidates,
             config.sigma,
             size,
         )
@@ -85,7 +83,6 @@ class WorldModel(nn.Module):
             size=size,
             features=config.channels,
             hidden=config.hidden,
-            candidates=config.candidates,
             components=config.components,
             sigma=config.sigma,
         )

@@ -9,11 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worldflow import haar
 from worldflow.dataset import Clips
 from worldflow.doubt import doubt, in_doubt
-from worldflow.flow import Conditions, gaussian_log_prob
+from worldflow.flow import LEVELS, Conditions, gaussian_log_prob
 from worldflow.model import WorldModel, to_bytes, to_signed
 from worldflow.trunk import Features
+
+SURE = 4.0  # standard deviation, in units of the noise, up to which a squared error counts whole
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class ObjectiveConfig:
     ghosts: float = 0.5  # largest share of the base's mean mixed into those pictures
     focus: float = 8.0  # weight of places that moved lately or are in doubt; 1 elsewhere
     event_weight: float = 1.0  # of the reward's and termination's cross-entropies
-    mean_weight: float = 1.0  # of the base's mean as a Gaussian of the noise's own width
+    mean_weight: float = 1.0  # of squared errors of the base's mean and the mixtures' centres
 
 
 class Targets(NamedTuple):
@@ -72,7 +75,8 @@ def training_loss(
     features, past = model.trunk(context, actions), model.past(context)
     figures, doubts = (parts or loss_parts)(model, features, past, targets, config.focus)
     likelihood = (figures["weighted_nll"] + figures["weighted_base_nll"]) / frame[0].numel()
-    pictures = figures["denoised_mse"] + config.mean_weight * figures["mean_mse"]
+    means = figures["mean_mse"] + figures["centre_mse"]
+    pictures = figures["denoised_mse"] + config.mean_weight * means
     events = figures["reward_loss"] + figures["termination_loss"]
     loss = likelihood + pictures / (2 * model.config.sigma**2) + config.event_weight * events
     return loss, figures, doubts
@@ -111,17 +115,17 @@ def loss_parts(
     same for many short clips and for few long ones.
 
     `NLL(base)` and `NLL(flow)`, both exact and above the noise's entropy, plain and with each
-    place weighted; the weighted squared errors of the base's mean and of the denoiser; the
-    cross-entropies of reward and termination.
-    The error of the mean keeps hard pixels from being called uncertain and given up
-    (beta-NLL, arXiv 2203.09168, section 3).
+    place weighted; the weighted squared errors of the base's mean, of the centres of the flow's
+    mixtures and of the denoiser; the cross-entropies of reward and termination.
+    The errors of mean and centres keep hard pixels from being called uncertain and given up
+    (beta-NLL, arXiv 2203.09168, section 3), as far as they are not open anyway (`_sure`).
     """
     given: Conditions = model.base(features, past)
     outcome = model.outcome(targets.y, given)
     places = _places(targets.moved, given, model.base.floor, focus)
     depths, entropy = model.flow.depths, model.entropy_per_dim
-    sites = model.flow.site_log_probs(targets.y, given)
-    flow = [-part - depth * entropy for part, depth in zip(sites, depths, strict=True)]
+    sites = model.flow.sites(targets.y, given)
+    flow = [-part.log_prob - depth * entropy for part, depth in zip(sites, depths, strict=True)]
     base = [-gaussian_log_prob(targets.y, given) - 3 * entropy]
 
     def mean(values: Tensor) -> Tensor:
@@ -130,8 +134,15 @@ def loss_parts(
     def total(parts: list[Tensor], places: Tensor) -> Tensor:
         return mean(torch.stack([(_pool(places, p) * p).sum(dim=(1, 2)) for p in parts]).sum(0))
 
-    def squared(frame: Tensor) -> Tensor:
-        return mean((places * (frame - targets.frame).square()).mean(dim=(1, 2, 3)))
+    def squared(frame: Tensor, sure: Tensor | float = 1.0) -> Tensor:
+        return mean((places * sure * (frame - targets.frame).square()).mean(dim=(1, 2, 3)))
+
+    (coarse, *_), details = haar.pyramid(targets.frame, LEVELS)
+    off = [
+        (_sure(part.variance, model.base.sigma) * (part.centre - true).square()).sum(dim=1)
+        for part, true in zip(sites, [coarse, *details], strict=True)
+    ]
+    variance = torch.exp(2 * given.log_scale.detach())
 
     reward = F.cross_entropy(outcome.reward_logits, targets.reward, reduction="none")
     termination = F.binary_cross_entropy_with_logits(
@@ -143,12 +154,23 @@ def loss_parts(
         "base_nll_excess_nats": total(base, everywhere),
         "weighted_nll": total(flow, places),
         "weighted_base_nll": total(base, places),
-        "mean_mse": squared(given.mean),
+        "mean_mse": squared(given.mean, _sure(variance, model.base.sigma)),
+        "centre_mse": total(off, places) / targets.frame[0].numel(),
         "denoised_mse": squared(outcome.frame),
         "reward_loss": mean(reward),
         "termination_loss": mean(termination),
     }
     return figures, doubt(given, model.base.floor)
+
+
+def _sure(variance: Tensor, sigma: float) -> Tensor:
+    """What the squared error of something counts of which `variance` is held to be open.
+
+    All of it if that is little. What stays open in truth is an error that nobody can mend: its
+    gradient is nothing but noise, on Bounce's launches and lamps forty to ninety times that of
+    the flow's own likelihood (docs/experiments.md, 67).
+    """
+    return ((SURE * sigma) ** 2 / variance).clamp(max=1)
 
 
 def _pool(places: Tensor, part: Tensor) -> Tensor:

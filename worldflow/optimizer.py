@@ -13,13 +13,11 @@ READ_OUTS = (
     "out",
     "recall",
     "picture",
-    "pictures",
-    "details",
     "weigh",
     "shift",
     "spread",
-    "prior",
-    "bond",
+    "line",
+    "gap",
 )  # names of layers
 UPDATE_RMS = 0.2  # about AdamW's, so that both take the same learning rate
 

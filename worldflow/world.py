@@ -21,7 +21,7 @@ from worldflow.errors import InputError, did_you_mean
 from worldflow.model import ModelConfig, WorldModel, to_signed
 from worldflow.whole_file import write_whole
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: candidate frames in place of a rendering
 METADATA_KEY = "worldflow_world"
 SHIPPED = Path(__file__).parent / "worlds"
 
