@@ -15,6 +15,7 @@ from worldflow.flow import (
     gaussian_log_prob,
 )
 from worldflow.mixture import Mixture
+from worldflow.mixture_head import MixtureHead
 
 ROWS = 4
 
@@ -39,6 +40,23 @@ def test_decode_gives_back_what_was_encoded(off: float) -> None:
         again = model.flow.decode(noise, given, torch.ones(ROWS))
     assert noise.shape == (ROWS, model.flow.noise_size)
     torch.testing.assert_close(again, y, atol=1e-4, rtol=0)
+
+
+def test_a_redrawn_frame_is_of_the_same_future() -> None:
+    """With noise of its own: apart by some sigma, where another draw is apart by dozens."""
+    model = tiny_model()
+    given, flow, sigma = some_conditions(model, ROWS), model.flow, model.config.sigma
+    with torch.no_grad():
+        for head in (step.head for step in (flow.coarse, *flow.details)):
+            assert isinstance(head, MixtureHead)
+            for layer, bias in ((head.gap, -20.0), (head.spread, -2.0), (head.weigh, 0.0)):
+                torch.nn.init.zeros_(layer.weight)
+                torch.nn.init.constant_(layer.bias, bias)  # type: ignore[arg-type]
+        y = draw(flow, given)
+        again = flow.redraw(y, given, torch.Generator().manual_seed(1))
+        other = draw(flow, given, seed=2)
+    assert 0.5 * sigma < float((again - y).square().mean().sqrt()) < 4 * sigma
+    assert float((other - y).square().mean().sqrt()) > 12 * sigma
 
 
 def monotone_map(parts: Mixture, value: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from worldflow.objective import (
 )
 
 SIGMA = CONFIG.sigma
-PLAIN = ObjectiveConfig(context_noise=0.0, reconstructed=0.0, focus=1.0)
+PLAIN = ObjectiveConfig(context_noise=0.0, reconstructed=0.0, redrawn=0.0, focus=1.0)
 
 
 @pytest.fixture

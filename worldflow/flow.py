@@ -220,13 +220,18 @@ class CoarseStep(nn.Module):
         return drawn
 
     def encode(
-        self, value: Tensor, features: Tensor, mean: Tensor, generator: torch.Generator | None
+        self,
+        value: Tensor,
+        features: Tensor,
+        mean: Tensor,
+        generator: torch.Generator | None,
+        fresh: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         context = self.context(features, mean)
         eps, selector, drawn = torch.zeros_like(value), torch.zeros_like(value[:, 0]), mean
         for index in range(len(self.GROUPS)):
             conditioned = self.group(index, drawn, context, mean)
-            told = self.head.encode(*conditioned, value, generator)
+            told = self.head.encode(*conditioned, value, generator, fresh)
             kept = self.masks[index, 4] > 0
             eps, selector, drawn = (
                 torch.where(kept, new, old)
@@ -328,10 +333,28 @@ class MultiscaleFlow(nn.Module):
         return picture
 
     def encode(self, y: Tensor, given: Conditions, generator: torch.Generator | None) -> Tensor:
+        noise, _ = self._encoded(y, given, generator, [None] * len(self.grids))
+        return noise
+
+    def redraw(self, y: Tensor, given: Conditions, generator: torch.Generator) -> Tensor:
+        """Another draw of the future that `y` shows: its components, with noise of their own."""
+        shape = (len(y), self.noise_size)
+        noise = torch.randn(shape, generator=generator, device=y.device)
+        _, drawn = self._encoded(y, given, generator, [*self.split_noise(noise)[0]])
+        return drawn
+
+    def _encoded(
+        self,
+        y: Tensor,
+        given: Conditions,
+        generator: torch.Generator | None,
+        fresh: list[Tensor | None],
+    ) -> tuple[Tensor, Tensor]:
+        """The noise, with each step's `eps` as `fresh` has it, and what `decode` makes of it."""
         (picture, *_), details = haar.pyramid(y, LEVELS)
         means = haar.pyramid(given.mean, LEVELS)
         *part, picture = self.coarse.encode(
-            picture, given.features.coarse, means.pictures[0], generator
+            picture, given.features.coarse, means.pictures[0], generator, fresh[0]
         )
         parts = [part]
         for i, step in enumerate(self.details):
@@ -339,10 +362,10 @@ class MultiscaleFlow(nn.Module):
             conditioned = step.conditioned(
                 given.features[2 - i], picture, means.pictures[i], means.details[i]
             )
-            *part, detail = step.head.encode(*conditioned, details[i], generator)
+            *part, detail = step.head.encode(*conditioned, details[i], generator, fresh[i + 1])
             parts.append(part)
             picture = haar.synthesise(picture, detail)
-        return torch.cat([part[j].flatten(1) for j in (0, 1) for part in parts], dim=1)
+        return torch.cat([part[j].flatten(1) for j in (0, 1) for part in parts], dim=1), picture
 
     def split_noise(self, noise: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """`(N, noise_size)` -> eps `(N, d, h, w)` and selector `(N, h, w)` of each step."""

@@ -27,6 +27,7 @@ class ObjectiveConfig:
     reconstructed: float = 0.4  # share of updates whose context is the model's own pictures
     reconstruction_depth: int = 4  # rolled 1 to this many steps
     sampled: float = 0.5  # share of these updates that use free samples where nothing is open
+    redrawn: float = 0.5  # share of updates whose denoiser sees what the flow itself draws
     ghosts: float = 0.5  # largest share of the base's mean mixed into those pictures
     focus: float = 8.0  # weight of places that moved lately or are in doubt; 1 elsewhere
     event_weight: float = 1.0  # of the reward's and termination's cross-entropies
@@ -38,6 +39,7 @@ class Targets(NamedTuple):
 
     frame: Tensor  # (N, 3, H, W)
     y: Tensor  # (N, 3, H, W), the frame with noise
+    drawn: Tensor  # (N, 3, H, W), what the denoiser makes the frame of: that, or a draw like it
     reward: Tensor  # (N, R), weights on the reward support
     terminated: Tensor  # (N,), 0 or 1
     weight: Tensor  # (N,), 0 past an episode's end
@@ -63,9 +65,11 @@ def training_loss(
     actions = torch.from_numpy(clips.actions).to(device)
     # One layout, however long the clips are: `parts` is compiled for one. So below, and `past`.
     frame = frames[:, model.config.history :].flatten(0, 1).contiguous()
+    y = frame + model.config.sigma * _normal(frame.shape, generator)
     targets = Targets(
         frame=frame,
-        y=frame + model.config.sigma * _normal(frame.shape, generator),
+        y=y,
+        drawn=y,
         reward=two_hot(torch.from_numpy(clips.rewards).to(device).flatten(), model.reward_support),
         terminated=torch.from_numpy(clips.terminated).to(device).flatten().float(),
         weight=torch.from_numpy(clips.valid).to(device).flatten().float(),
@@ -73,6 +77,10 @@ def training_loss(
     )
     context = _rough_context(model, frames, actions, generator, config)
     features, past = model.trunk(context, actions), model.past(context)
+    if torch.rand((), generator=generator, device=device) < config.redrawn:
+        with torch.no_grad():
+            drawn = model.flow.redraw(y, model.base(features, past), generator)
+        targets = targets._replace(drawn=drawn)
     figures, doubts = (parts or loss_parts)(model, features, past, targets, config.focus)
     likelihood = (figures["weighted_nll"] + figures["weighted_base_nll"]) / frame[0].numel()
     means = figures["mean_mse"] + figures["centre_mse"]
@@ -121,7 +129,7 @@ def loss_parts(
     (beta-NLL, arXiv 2203.09168, section 3), as far as they are not open anyway (`_sure`).
     """
     given: Conditions = model.base(features, past)
-    outcome = model.outcome(targets.y, given)
+    outcome = model.outcome(targets.drawn, given)
     places = _places(targets.moved, given, model.base.floor, focus)
     depths, entropy = model.flow.depths, model.entropy_per_dim
     sites = model.flow.sites(targets.y, given)
