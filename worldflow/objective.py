@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -41,19 +42,26 @@ class Targets(NamedTuple):
     moved: Tensor  # (N, 1, H, W), 1 where something moved in the L frames before, else 0
 
 
-def training_loss(
+class Batch(NamedTuple):
+    """What an update learns from: B clips of T steps, all on the model's device."""
+
+    context: Tensor  # (B, L-1+T, 3, H, W), the frames that the model is shown
+    actions: Tensor  # (B, L-1+T)
+    targets: Targets
+
+
+def prepared(
     model: WorldModel,
     clips: Clips,
     generator: torch.Generator,
     config: ObjectiveConfig,
-    parts: "Parts | None" = None,
-) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """The loss (a scalar, about nats per dimension), what it is made of, and doubts `(B*T,)`.
+    redraw: "Redraw | None" = None,
+) -> Batch:
+    """`clips`, with the L-1 frames before them, as they are to be learned from.
 
     Args:
-        clips: with the L-1 frames before them.
         generator: of all noise, on the model's device.
-        parts: `loss_parts`, or that compiled.
+        redraw: `redrawn` of this model, or that captured.
     """
     device = model.reward_support.device
     frames = to_signed(clips.frames.to(device))
@@ -68,13 +76,27 @@ def training_loss(
         weight=torch.from_numpy(clips.valid).to(device).flatten().float(),
         moved=_moved(frames, model.config.history),
     )
-    context = _rough_context(model, frames, actions, generator, config)
+    redraw = redraw or partial(redrawn, model)
+    context = _rough_context(model, frames, actions, generator, config, redraw)
+    return Batch(context, actions, targets)
+
+
+def training_loss(
+    model: WorldModel, batch: Batch, config: ObjectiveConfig, parts: "Parts | None" = None
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """The loss (a scalar, about nats per dimension), what it is made of, and doubts `(B*T,)`.
+
+    Args:
+        parts: `loss_parts`, or that compiled.
+    """
+    context, actions, targets = batch
     features, past = model.trunk(context, actions), model.past(context)
     figures, doubts = (parts or loss_parts)(model, features, past, targets, config.focus)
-    likelihood = (figures["weighted_nll"] + figures["weighted_base_nll"]) / frame[0].numel()
+    likelihood = figures["weighted_nll"] + figures["weighted_base_nll"]
     pictures = figures["denoised_mse"] + config.mean_weight * figures["mean_mse"]
     events = figures["reward_loss"] + figures["termination_loss"]
-    loss = likelihood + pictures / (2 * model.config.sigma**2) + config.event_weight * events
+    loss = likelihood / targets.frame[0].numel()
+    loss = loss + pictures / (2 * model.config.sigma**2) + config.event_weight * events
     return loss, figures, doubts
 
 
@@ -193,6 +215,7 @@ def _rough_context(
     actions: Tensor,
     generator: torch.Generator,
     config: ObjectiveConfig,
+    redraw: "Redraw",
 ) -> Tensor:
     """The frames that the model sees in training `(B, L-1+T, 3, H, W)`: as rough as its own.
 
@@ -205,7 +228,9 @@ def _rough_context(
     if own and float(draws[0]) < config.reconstructed:
         depth = 1 + int(draws[1] * config.reconstruction_depth)
         sampled = bool(draws[2] < config.sampled)
-        context = reconstruct(model, frames, actions, depth, generator, config.ghosts, sampled)
+        context = reconstruct(
+            model, frames, actions, depth, generator, config.ghosts, sampled, redraw
+        )
     size = torch.rand((len(frames), 1, 1, 1, 1), generator=generator, device=frames.device)
     return context + config.context_noise * size * _normal(context.shape, generator)
 
@@ -219,6 +244,7 @@ def reconstruct(
     generator: torch.Generator,
     ghosts: float = 0.0,
     sampled: bool = False,
+    redraw: "Redraw | None" = None,
 ) -> Tensor:
     """`frames[:, :-1]`, from the first step on as the model itself would show them.
 
@@ -237,19 +263,46 @@ def reconstruct(
         (len(frames), 1, 1, 1, 1), generator=generator, device=frames.device
     )
     share = share.expand(-1, target.shape[1], -1, -1, -1).flatten(0, 1)
+    redraw = redraw or partial(redrawn, model)
     for _ in range(depth):
-        given = model.conditions(context, actions)
-        y = (target + model.config.sigma * _normal(target.shape, generator)).flatten(0, 1)
-        picture = model.outcome(y, given).frame
-        if sampled:
-            noise = _normal(torch.Size((len(y), model.flow.noise_size)), generator)
-            drawn = model.outcome(model.flow.decode(noise, given, noise.new_ones(len(y))), given)
-            busy = _busy(moved, given, model.base.floor) > 0
-            picture = torch.where(busy, picture, drawn.frame)
-        picture = torch.lerp(picture, given.mean, share)
-        shown = to_signed(to_bytes(picture)).view(target.shape)
+        eps = _normal(target.shape, generator)
+        rows = moved.shape[0] if sampled else 0
+        noise = _normal(torch.Size((rows, model.flow.noise_size)), generator)
+        shown = redraw(context, actions, target, eps, noise, moved, share)
         context = torch.cat((frames[:, :known], shown[:, :-1]), dim=1)
     return context
+
+
+Redraw = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@torch.no_grad()
+def redrawn(
+    model: WorldModel,
+    context: Tensor,
+    actions: Tensor,
+    target: Tensor,
+    eps: Tensor,
+    noise: Tensor,
+    moved: Tensor,
+    share: Tensor,
+) -> Tensor:
+    """One pass of `reconstruct`: `target` `(B, T, 3, H, W)` as the model shows it after `context`.
+
+    Args:
+        eps: the target's noise, N(0, 1).
+        noise: of free samples `(B*T, noise_size)`; without rows, there are none.
+        moved: as of `Targets`.
+        share: of the base's mean that is mixed in `(B*T, 1, 1, 1)`.
+    """
+    given = model.conditions(context, actions)
+    picture = model.outcome((target + model.config.sigma * eps).flatten(0, 1), given).frame
+    if len(noise):
+        drawn = model.flow.decode(noise, given, noise.new_ones(len(noise)))
+        busy = _busy(moved, given, model.base.floor) > 0
+        picture = torch.where(busy, picture, model.outcome(drawn, given).frame)
+    picture = torch.lerp(picture, given.mean, share)
+    return to_signed(to_bytes(picture)).view(target.shape)
 
 
 def _normal(shape: torch.Size, generator: torch.Generator) -> Tensor:
