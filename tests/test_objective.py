@@ -15,6 +15,7 @@ from worldflow.model import WorldModel, to_signed
 from worldflow.objective import (
     ObjectiveConfig,
     loss_parts,
+    prepared,
     reconstruct,
     reward_support,
     training_loss,
@@ -32,8 +33,15 @@ def clips(tmp_path: Path) -> Clips:
     return ClipSampler(dataset, 3, 6, seed=0, past=CONFIG.history - 1).clips(0)
 
 
+def loss_of(
+    model: WorldModel, clips: Clips, config: ObjectiveConfig, parts: Any = None, seed: int = 0
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    batch = prepared(model, clips, torch.Generator().manual_seed(seed), config)
+    return training_loss(model, batch, config, parts)
+
+
 def figures(clips: Clips, config: ObjectiveConfig = PLAIN, seed: int = 0) -> dict[str, float]:
-    loss, parts, _ = training_loss(tiny_model(), clips, torch.Generator().manual_seed(seed), config)
+    loss, parts, _ = loss_of(tiny_model(), clips, config, seed=seed)
     return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
 
 
@@ -81,8 +89,7 @@ def places_of(clips: Clips, model: WorldModel) -> Tensor:
         seen.append(objective._places(targets.moved, given, model.base.floor, focus))
         return loss_parts(model, features, past, targets, focus)
 
-    generator = torch.Generator().manual_seed(0)
-    training_loss(model, clips, generator, replace(PLAIN, focus=8.0), spy)
+    loss_of(model, clips, replace(PLAIN, focus=8.0), spy)
     return seen[0].view(3, 6, 16, 16)[:, 0]
 
 
@@ -168,8 +175,7 @@ def test_the_parts_compile_whole(clips: Clips) -> None:
     model = tiny_model()
     losses = []
     for parts in (loss_parts, compiled):
-        generator = torch.Generator().manual_seed(0)
-        loss, *_ = training_loss(model, clips, generator, PLAIN, parts)
+        loss, *_ = loss_of(model, clips, PLAIN, parts)
         loss.backward()
         losses.append(float(loss.detach()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

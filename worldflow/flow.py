@@ -225,19 +225,28 @@ class CoarseStep(nn.Module):
         features: Tensor,
         mean: Tensor,
         generator: torch.Generator | None,
-        fresh: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         context = self.context(features, mean)
         eps, selector, drawn = torch.zeros_like(value), torch.zeros_like(value[:, 0]), mean
         for index in range(len(self.GROUPS)):
             conditioned = self.group(index, drawn, context, mean)
-            told = self.head.encode(*conditioned, value, generator, fresh)
+            told = self.head.encode(*conditioned, value, generator)
             kept = self.masks[index, 4] > 0
             eps, selector, drawn = (
                 torch.where(kept, new, old)
                 for new, old in zip(told, (eps, selector, drawn), strict=True)
             )
         return eps, selector, drawn
+
+    def redraw(
+        self, value: Tensor, eps: Tensor, selector: Tensor, features: Tensor, mean: Tensor
+    ) -> Tensor:
+        context, drawn = self.context(features, mean), mean
+        for index in range(len(self.GROUPS)):
+            conditioned = self.group(index, drawn, context, mean)
+            again = mixture.redraw(self.head(*conditioned), value, eps, selector)
+            drawn = torch.where(self.masks[index, 4] > 0, again, drawn)
+        return drawn
 
 
 class DetailStep(nn.Module):
@@ -333,28 +342,10 @@ class MultiscaleFlow(nn.Module):
         return picture
 
     def encode(self, y: Tensor, given: Conditions, generator: torch.Generator | None) -> Tensor:
-        noise, _ = self._encoded(y, given, generator, [None] * len(self.grids))
-        return noise
-
-    def redraw(self, y: Tensor, given: Conditions, generator: torch.Generator) -> Tensor:
-        """Another draw of the future that `y` shows: its components, with noise of their own."""
-        shape = (len(y), self.noise_size)
-        noise = torch.randn(shape, generator=generator, device=y.device)
-        _, drawn = self._encoded(y, given, generator, [*self.split_noise(noise)[0]])
-        return drawn
-
-    def _encoded(
-        self,
-        y: Tensor,
-        given: Conditions,
-        generator: torch.Generator | None,
-        fresh: list[Tensor | None],
-    ) -> tuple[Tensor, Tensor]:
-        """The noise, with each step's `eps` as `fresh` has it, and what `decode` makes of it."""
         (picture, *_), details = haar.pyramid(y, LEVELS)
         means = haar.pyramid(given.mean, LEVELS)
         *part, picture = self.coarse.encode(
-            picture, given.features.coarse, means.pictures[0], generator, fresh[0]
+            picture, given.features.coarse, means.pictures[0], generator
         )
         parts = [part]
         for i, step in enumerate(self.details):
@@ -362,10 +353,28 @@ class MultiscaleFlow(nn.Module):
             conditioned = step.conditioned(
                 given.features[2 - i], picture, means.pictures[i], means.details[i]
             )
-            *part, detail = step.head.encode(*conditioned, details[i], generator, fresh[i + 1])
+            *part, detail = step.head.encode(*conditioned, details[i], generator)
             parts.append(part)
             picture = haar.synthesise(picture, detail)
-        return torch.cat([part[j].flatten(1) for j in (0, 1) for part in parts], dim=1), picture
+        return torch.cat([part[j].flatten(1) for j in (0, 1) for part in parts], dim=1)
+
+    def redraw(self, y: Tensor, given: Conditions, noise: Tensor) -> Tensor:
+        """Another draw of the future that `y` shows: its components, with `noise` of their own."""
+        eps, picks = self.split_noise(noise)
+        (picture, *_), details = haar.pyramid(y, LEVELS)
+        means = haar.pyramid(given.mean, LEVELS)
+        picture = self.coarse.redraw(
+            picture, eps[0], picks[0], given.features.coarse, means.pictures[0]
+        )
+        for i, step in enumerate(self.details):
+            assert isinstance(step, DetailStep)
+            conditioned = step.conditioned(
+                given.features[2 - i], picture, means.pictures[i], means.details[i]
+            )
+            parts = step.head(*conditioned)
+            detail = mixture.redraw(parts, details[i], eps[i + 1], picks[i + 1])
+            picture = haar.synthesise(picture, detail)
+        return picture
 
     def split_noise(self, noise: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """`(N, noise_size)` -> eps `(N, d, h, w)` and selector `(N, h, w)` of each step."""

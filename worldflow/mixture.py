@@ -93,15 +93,27 @@ def encode(
     component's interval, so that noise of a value drawn from the mixture is N(0, 1). The
     map is therefore not unique; `generator` fixes it.
     """
-    posterior = torch.softmax(component_log_prob(mixture, value), dim=1)
     draw, place = torch.rand((2, *value[:, 0].shape), generator=generator, device=value.device)
-    index = (torch.cumsum(posterior, dim=1)[:, :-1] <= draw[:, None]).sum(dim=1)
+    index = origin(mixture, value, draw)
     eps = (value - chosen(mixture.mean, index)) * torch.exp(-chosen(mixture.log_scale, index))
     weights = torch.softmax(mixture.log_weights, dim=1)  # as decode computes them
     upper = torch.cumsum(weights, dim=1).gather(1, index[:, None])[:, 0]
     width = weights.gather(1, index[:, None])[:, 0]
     u = upper - SELECTOR_MARGIN - place * (width - 2 * SELECTOR_MARGIN).clamp(min=0)
     return eps, torch.special.ndtri(u.clamp(SELECTOR_MARGIN, 1 - SELECTOR_MARGIN))
+
+
+def origin(mixture: Mixture, value: Tensor, draw: Tensor) -> Tensor:
+    """The component that `value` came from, by its posterior: `draw` in [0, 1) -> `(N, h, w)`."""
+    posterior = torch.softmax(component_log_prob(mixture, value), dim=1)
+    return (torch.cumsum(posterior, dim=1)[:, :-1] <= draw[:, None]).sum(dim=1)
+
+
+def redraw(mixture: Mixture, value: Tensor, eps: Tensor, selector: Tensor) -> Tensor:
+    """Another draw from the component that `value` came from; noise as `decode` takes it."""
+    index = origin(mixture, value, standard_normal_cdf(selector))
+    mean, log_scale = mixture.component(index)
+    return mean + eps * torch.exp(log_scale)
 
 
 def boundaries(log_weights: Tensor, temperature: Tensor) -> Tensor:

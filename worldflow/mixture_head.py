@@ -84,16 +84,13 @@ class MixtureHead(nn.Module):
         centre: Tensor,
         value: Tensor,
         generator: torch.Generator | None,
-        fresh: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`eps` and `selector` of `value`, and what `decode` makes of them: it, but for rounding.
 
         What comes after is to be conditioned on that, to the bit: a rare component's interval of
-        selectors is so narrow that the weights must not differ by a rounding. With `fresh` in place
-        of `eps` it is another draw from the component that `value` came from.
+        selectors is so narrow that the weights must not differ by a rounding.
         """
         eps, selector = mixture.encode(self(hidden, centre), value, generator)
-        eps = eps if fresh is None else fresh
         warm = torch.ones_like(eps[:, 0, 0, 0])
         return eps, selector, self.decode(hidden, centre, eps, selector, warm)
 

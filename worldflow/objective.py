@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -46,19 +47,29 @@ class Targets(NamedTuple):
     moved: Tensor  # (N, 1, H, W), 1 where something moved in the L frames before, else 0
 
 
-def training_loss(
+class Batch(NamedTuple):
+    """What an update learns from: B clips of T steps, all on the model's device."""
+
+    context: Tensor  # (B, L-1+T, 3, H, W), the frames that the model is shown
+    actions: Tensor  # (B, L-1+T)
+    targets: Targets
+    noise: Tensor  # (N, noise_size) that the flow draws the same futures with; or no rows
+    bound: Tensor  # scalar, 0 to 1: how much less squared errors count where much is open
+
+
+def prepared(
     model: WorldModel,
     clips: Clips,
     generator: torch.Generator,
     config: ObjectiveConfig,
-    parts: "Parts | None" = None,
-) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """The loss (a scalar, about nats per dimension), what it is made of, and doubts `(B*T,)`.
+    redraw: "Redraw | None" = None,
+    bound: float = 0.0,
+) -> Batch:
+    """`clips`, with the L-1 frames before them, as they are to be learned from.
 
     Args:
-        clips: with the L-1 frames before them.
         generator: of all noise, on the model's device.
-        parts: `loss_parts`, or that compiled.
+        redraw: `redrawn` of this model, or that captured.
     """
     device = model.reward_support.device
     frames = to_signed(clips.frames.to(device))
@@ -75,18 +86,35 @@ def training_loss(
         weight=torch.from_numpy(clips.valid).to(device).flatten().float(),
         moved=_moved(frames, model.config.history),
     )
-    context = _rough_context(model, frames, actions, generator, config)
+    redraw = redraw or partial(redrawn, model)
+    context = _rough_context(model, frames, actions, generator, config, redraw)
+    shown = torch.rand((), generator=generator, device=device) < config.redrawn
+    rows = len(y) if shown else 0
+    noise = _normal(torch.Size((rows, model.flow.noise_size)), generator)
+    return Batch(context, actions, targets, noise, torch.tensor(bound, device=device))
+
+
+def training_loss(
+    model: WorldModel, batch: Batch, config: ObjectiveConfig, parts: "Parts | None" = None
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """The loss (a scalar, about nats per dimension), what it is made of, and doubts `(B*T,)`.
+
+    Args:
+        parts: `loss_parts`, or that compiled.
+    """
+    context, actions, targets, noise, bound = batch
     features, past = model.trunk(context, actions), model.past(context)
-    if torch.rand((), generator=generator, device=device) < config.redrawn:
+    if len(noise):
         with torch.no_grad():
-            drawn = model.flow.redraw(y, model.base(features, past), generator)
+            drawn = model.flow.redraw(targets.y, model.base(features, past), noise)
         targets = targets._replace(drawn=drawn)
-    figures, doubts = (parts or loss_parts)(model, features, past, targets, config.focus)
-    likelihood = (figures["weighted_nll"] + figures["weighted_base_nll"]) / frame[0].numel()
+    figures, doubts = (parts or loss_parts)(model, features, past, targets, bound, config.focus)
+    likelihood = figures["weighted_nll"] + figures["weighted_base_nll"]
     means = figures["mean_mse"] + figures["centre_mse"]
     pictures = figures["denoised_mse"] + config.mean_weight * means
     events = figures["reward_loss"] + figures["termination_loss"]
-    loss = likelihood + pictures / (2 * model.config.sigma**2) + config.event_weight * events
+    loss = likelihood / targets.frame[0].numel()
+    loss = loss + pictures / (2 * model.config.sigma**2) + config.event_weight * events
     return loss, figures, doubts
 
 
@@ -115,7 +143,7 @@ def _busy(moved: Tensor, given: Conditions, floor: float) -> Tensor:
 
 
 def loss_parts(
-    model: WorldModel, features: Features, past: Tensor, targets: Targets, focus: float
+    model: WorldModel, features: Features, past: Tensor, targets: Targets, bound: Tensor, focus: float
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The figures that the loss is made of, and the doubt of each row `(N,)`.
 
@@ -147,7 +175,7 @@ def loss_parts(
 
     (coarse, *_), details = haar.pyramid(targets.frame, LEVELS)
     off = [
-        (_sure(part.variance, model.base.sigma) * (part.centre - true).square()).sum(dim=1)
+        (_sure(part.variance, model.base.sigma) ** bound * (part.centre - true).square()).sum(dim=1)
         for part, true in zip(sites, [coarse, *details], strict=True)
     ]
     variance = torch.exp(2 * given.log_scale.detach())
@@ -162,7 +190,7 @@ def loss_parts(
         "base_nll_excess_nats": total(base, everywhere),
         "weighted_nll": total(flow, places),
         "weighted_base_nll": total(base, places),
-        "mean_mse": squared(given.mean, _sure(variance, model.base.sigma)),
+        "mean_mse": squared(given.mean, _sure(variance, model.base.sigma) ** bound),
         "centre_mse": total(off, places) / targets.frame[0].numel(),
         "denoised_mse": squared(outcome.frame),
         "reward_loss": mean(reward),
@@ -186,7 +214,7 @@ def _pool(places: Tensor, part: Tensor) -> Tensor:
     return F.max_pool2d(places, places.shape[-1] // part.shape[-1])[:, 0]
 
 
-Parts = Callable[[WorldModel, Features, Tensor, Targets, float], tuple[dict[str, Tensor], Tensor]]
+Parts = Callable[[WorldModel, Features, Tensor, Targets, Tensor, float], tuple[dict[str, Tensor], Tensor]]
 
 
 def two_hot(rewards: Tensor, support: Tensor) -> Tensor:
@@ -223,6 +251,7 @@ def _rough_context(
     actions: Tensor,
     generator: torch.Generator,
     config: ObjectiveConfig,
+    redraw: "Redraw",
 ) -> Tensor:
     """The frames that the model sees in training `(B, L-1+T, 3, H, W)`: as rough as its own.
 
@@ -235,7 +264,9 @@ def _rough_context(
     if own and float(draws[0]) < config.reconstructed:
         depth = 1 + int(draws[1] * config.reconstruction_depth)
         sampled = bool(draws[2] < config.sampled)
-        context = reconstruct(model, frames, actions, depth, generator, config.ghosts, sampled)
+        context = reconstruct(
+            model, frames, actions, depth, generator, config.ghosts, sampled, redraw
+        )
     size = torch.rand((len(frames), 1, 1, 1, 1), generator=generator, device=frames.device)
     return context + config.context_noise * size * _normal(context.shape, generator)
 
@@ -249,6 +280,7 @@ def reconstruct(
     generator: torch.Generator,
     ghosts: float = 0.0,
     sampled: bool = False,
+    redraw: "Redraw | None" = None,
 ) -> Tensor:
     """`frames[:, :-1]`, from the first step on as the model itself would show them.
 
@@ -267,19 +299,46 @@ def reconstruct(
         (len(frames), 1, 1, 1, 1), generator=generator, device=frames.device
     )
     share = share.expand(-1, target.shape[1], -1, -1, -1).flatten(0, 1)
+    redraw = redraw or partial(redrawn, model)
     for _ in range(depth):
-        given = model.conditions(context, actions)
-        y = (target + model.config.sigma * _normal(target.shape, generator)).flatten(0, 1)
-        picture = model.outcome(y, given).frame
-        if sampled:
-            noise = _normal(torch.Size((len(y), model.flow.noise_size)), generator)
-            drawn = model.outcome(model.flow.decode(noise, given, noise.new_ones(len(y))), given)
-            busy = _busy(moved, given, model.base.floor) > 0
-            picture = torch.where(busy, picture, drawn.frame)
-        picture = torch.lerp(picture, given.mean, share)
-        shown = to_signed(to_bytes(picture)).view(target.shape)
+        eps = _normal(target.shape, generator)
+        rows = moved.shape[0] if sampled else 0
+        noise = _normal(torch.Size((rows, model.flow.noise_size)), generator)
+        shown = redraw(context, actions, target, eps, noise, moved, share)
         context = torch.cat((frames[:, :known], shown[:, :-1]), dim=1)
     return context
+
+
+Redraw = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@torch.no_grad()
+def redrawn(
+    model: WorldModel,
+    context: Tensor,
+    actions: Tensor,
+    target: Tensor,
+    eps: Tensor,
+    noise: Tensor,
+    moved: Tensor,
+    share: Tensor,
+) -> Tensor:
+    """One pass of `reconstruct`: `target` `(B, T, 3, H, W)` as the model shows it after `context`.
+
+    Args:
+        eps: the target's noise, N(0, 1).
+        noise: of free samples `(B*T, noise_size)`; without rows, there are none.
+        moved: as of `Targets`.
+        share: of the base's mean that is mixed in `(B*T, 1, 1, 1)`.
+    """
+    given = model.conditions(context, actions)
+    picture = model.outcome((target + model.config.sigma * eps).flatten(0, 1), given).frame
+    if len(noise):
+        drawn = model.flow.decode(noise, given, noise.new_ones(len(noise)))
+        busy = _busy(moved, given, model.base.floor) > 0
+        picture = torch.where(busy, picture, model.outcome(drawn, given).frame)
+    picture = torch.lerp(picture, given.mean, share)
+    return to_signed(to_bytes(picture)).view(target.shape)
 
 
 def _normal(shape: torch.Size, generator: torch.Generator) -> Tensor:

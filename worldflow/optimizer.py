@@ -45,9 +45,10 @@ def make_optimizers(
         {"params": matrices, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
+    capturable = next(model.parameters()).is_cuda  # so that a CUDA graph can hold its step
     return [
         Muon(by_muon, learning_rate, weight_decay, quick),
-        torch.optim.AdamW(adamw, lr=learning_rate, betas=(0.9, 0.99)),
+        torch.optim.AdamW(adamw, lr=learning_rate, betas=(0.9, 0.99), capturable=capturable),
     ]
 
 
@@ -83,7 +84,7 @@ class Muon(torch.optim.Optimizer):
         self,
         parameters: list[Tensor],
         *,
-        lr: float,
+        lr: float | Tensor,
         weight_decay: float,
         momentum: float,
         **_: Any,
@@ -100,7 +101,8 @@ class Muon(torch.optim.Optimizer):
         size = UPDATE_RMS * float(max(moves.shape[1:])) ** 0.5
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
         steps = [move.view_as(p) for move, p in zip(moves, parameters, strict=True)]
-        torch._foreach_add_(parameters, steps, alpha=-lr * size)
+        torch._foreach_mul_(steps, -lr * size)
+        torch._foreach_add_(parameters, steps)
 
 
 def orthogonalised(matrices: Tensor, quick: torch.dtype) -> Tensor:

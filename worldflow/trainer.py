@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldflow.captured import Captured
 from worldflow.card import WorldCard
 from worldflow.checkpoint import Progress, load_checkpoint, save_checkpoint
 from worldflow.cost import device_name, gflop_per_frame, quick_type
@@ -25,7 +27,15 @@ from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.doubt import Doubts
 from worldflow.errors import InputError, WorkError
 from worldflow.model import ModelConfig, WorldModel, to_signed
-from worldflow.objective import ObjectiveConfig, loss_parts, reward_support, training_loss
+from worldflow.objective import (
+    Batch,
+    ObjectiveConfig,
+    loss_parts,
+    prepared,
+    redrawn,
+    reward_support,
+    training_loss,
+)
 from worldflow.optimizer import make_optimizers
 from worldflow.world import World
 
@@ -111,6 +121,12 @@ class Trainer:
         self.progress = Progress()
         self.in_vain = 0  # updates left out since the last that was not
         self.parts = torch.compile(loss_parts, dynamic=False) if config.compile else loss_parts
+        for parameter in self.model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self.cuda, self.stepped = device.startswith("cuda"), False
+        self.learn = Captured(self._learn, device)
+        self.redraw = Captured(partial(redrawn, self.model), device)
+        self.step = Captured(self._step, device, warm_up=0)  # each call of it moves the weights
         self.doubts = Doubts(dataset.steps)
         self.starts = _starts(dataset)
         self.gflop_per_frame = gflop_per_frame(self.model)
@@ -150,24 +166,40 @@ class Trainer:
         clips = self._clips(progress.step)
         seed = int(np.random.SeedSequence((config.seed, progress.step)).generate_state(1)[0])
         generator = torch.Generator(self.device).manual_seed(seed)
-        learning_rate = config.learning_rate * self._schedule()
         with self._autocast():
-            loss, figures, doubts = training_loss(
-                self.model, clips, generator, config.objective, self.parts
-            )
-        self.model.zero_grad()
-        loss.backward()
-        norm = self._clip_gradients()  # waits for a GPU, so that the doubts are there, too
-        self.doubts.note(clips, doubts.cpu().numpy())
-        if norm is not None:
-            for optimizer in self.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate
-                optimizer.step()
+            batch = prepared(self.model, clips, generator, config.objective, self.redraw, self._bound())
+        figures, doubts, total = self.learn(batch)
+        if self._clip_gradients(total):  # here a GPU is waited for, and nowhere else
+            self._move(config.learning_rate * self._schedule())
             self._update_average()
+        self.doubts.note(clips, doubts.cpu().numpy())
         progress.step += 1
         progress.frames += int(clips.valid.sum())
-        return {name: value.detach() for name, value in figures.items()}
+        return figures
+
+    def _learn(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Figures, doubts and the gradients' norm; the gradients lie with the weights."""
+        torch._foreach_zero_([p.grad for p in self.model.parameters() if p.grad is not None])
+        with self._autocast():
+            loss, figures, doubts = training_loss(
+                self.model, batch, self.config.objective, self.parts
+            )
+        loss.backward()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        return {name: value.detach() for name, value in figures.items()}, doubts, norm
+
+    def _move(self, learning_rate: float) -> None:
+        """One step of the optimisers: the first of a process as it is, for they allocate."""
+        rate = torch.tensor(learning_rate, device=self.device) if self.cuda else learning_rate
+        (self.step if self.stepped else self._step)(rate)
+        self.stepped = True
+
+    def _step(self, learning_rate: Tensor | float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
 
     def _clips(self, step: int) -> Clips:
         """The clips of `step`; those of the next steps are read meanwhile."""
@@ -193,6 +225,11 @@ class Trainer:
         """The learning rate's factor: warm-up, and a straight line down to nothing."""
         return min(1.0, (self.progress.step + 1) / WARMUP) * max(0.0, 1 - self._spent())
 
+    def _bound(self) -> float:
+        import os
+        a, b = map(float, os.environ.get("BOUND", "2,3").split(","))
+        return min(1.0, max(0.0, (self._spent() - a) / (b - a)))
+
     def _spent(self) -> float:
         """The share of the budget that is used up."""
         if self.config.steps:
@@ -204,14 +241,14 @@ class Trainer:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.quick is torch.bfloat16)
-
-    def _clip_gradients(self) -> float | None:
-        """Bound the gradient by what is typical; None if this update is to be left out."""
-        progress = self.progress
-        total = torch.nn.utils.get_total_norm(
-            [p.grad for p in self.model.parameters() if p.grad is not None]
+        # Weights that were cast once for all would be old ones when a graph is replayed.
+        return torch.autocast(
+            kind, torch.bfloat16, enabled=self.quick is torch.bfloat16, cache_enabled=not self.cuda
         )
+
+    def _clip_gradients(self, total: Tensor) -> bool:
+        """Bound the gradient, of norm `total`, by what is typical; False if it is of no use."""
+        progress = self.progress
         norm = float(total)
         if not np.isfinite(norm):
             progress.skipped += 1
@@ -222,13 +259,13 @@ class Trainer:
                     f"learned: try compile=false, bfloat16=false, or a learning_rate below "
                     f"{self.config.learning_rate}; the last checkpoint is kept"
                 )
-            return None
+            return False
         self.in_vain = 0
         typical = progress.typical_norm or norm
         torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), typical, total)
         # A geometric mean: one outlier says little, a new level is soon believed.
         progress.typical_norm = typical**0.95 * max(norm, 1e-12) ** 0.05
-        return norm
+        return True
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -292,7 +329,7 @@ class Trainer:
             "frames": progress.frames,
             "seconds": round(progress.seconds, 1),
             "frames_per_s": round(progress.frames / max(progress.seconds, 1e-6), 1),
-            "learning_rate": self.optimizers[0].param_groups[0]["lr"],
+            "learning_rate": float(self.optimizers[0].param_groups[0]["lr"]),
             "typical_gradient_norm": progress.typical_norm,
             "skipped_updates": progress.skipped,
             **figures,

@@ -7,7 +7,7 @@ import torch
 
 from worldflow.cost import gflop_per_frame, peak_gflops, quick_type
 from worldflow.dataset import Clips
-from worldflow.objective import ObjectiveConfig, training_loss
+from worldflow.objective import ObjectiveConfig, prepared, training_loss
 from worldflow.optimizer import make_optimizers
 from worldflow.world import World
 
@@ -34,7 +34,8 @@ def measure_training(world: World) -> dict[str, float]:
         with torch.autocast(
             torch.device(device).type, torch.bfloat16, enabled=quick is torch.bfloat16
         ):
-            loss, *_ = training_loss(model, clips, generator, config)
+            batch = prepared(model, clips, generator, config)
+            loss, *_ = training_loss(model, batch, config)
         model.zero_grad()
         torch.autograd.backward(loss)
         for optimizer in optimizers:
