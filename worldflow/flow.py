@@ -178,7 +178,11 @@ class CoarseStep(nn.Module):
 
         On the grid of all cells; `mean` `(N, 3, h, w)` is the base's coarse picture.
         """
-        masks = self.masks[index : index + 1]
+        return self._told(self.masks[index : index + 1], drawn, context, mean)
+
+    def _told(
+        self, masks: Tensor, drawn: Tensor, context: Tensor, mean: Tensor
+    ) -> tuple[Tensor, Tensor]:
         apart = (drawn - mean) * masks[:, 3:4]
         seen = F.pad(asinh_units(apart, self.sigma), (0, 0, 0, 0, 0, 2)) + masks
         h = F.silu(context + self.from_drawn(seen))
@@ -195,16 +199,24 @@ class CoarseStep(nn.Module):
         return self.from_features(torch.cat((features, mean / self.reach), dim=1))  # type: ignore[no-any-return]
 
     def sites(self, value: Tensor, features: Tensor, mean: Tensor) -> Sites:
-        context = self.context(features, mean)
-        found = Sites(*(torch.zeros_like(each) for each in (value[:, 0], value, value)))
-        for index, (y, x) in enumerate(self.GROUPS):
-            hidden, centre = (
-                self.cells(each, index) for each in self.group(index, value, context, mean)
-            )
-            group = _sites(self.head(hidden, centre), centre, self.cells(value, index))
-            for whole, part in zip(found, group, strict=True):
-                whole[..., y::2, x::2] = part
-        return found
+        context, groups = self.context(features, mean), len(self.GROUPS)
+        # All is known, so all groups at once: a GPU's time goes into the number of its kernels.
+        masks = self.masks.repeat_interleave(len(value), dim=0)
+        known = (each.repeat(groups, 1, 1, 1) for each in (value, context, mean))
+        hidden, centre = (
+            torch.cat([self.cells(rows, i) for i, rows in enumerate(each.chunk(groups))])
+            for each in self._told(masks, *known)
+        )
+        cells = torch.cat([self.cells(value, index) for index in range(groups)])
+        found = _sites(self.head(hidden, centre), centre, cells)
+        log_prob, *others = (self._grid(part) for part in (found[0][:, None], *found[1:]))
+        return Sites(log_prob[:, 0], *others)
+
+    def _grid(self, parts: Tensor) -> Tensor:
+        """The cells of all groups `(G*N, d, h/2, w/2)`, one group after the other, as one grid."""
+        rows = parts.chunk(len(self.GROUPS))
+        raster = [rows[self.GROUPS.index((y, x))] for y in (0, 1) for x in (0, 1)]
+        return F.pixel_shuffle(torch.stack(raster, dim=2).flatten(1, 2), 2)
 
     def decode(
         self, eps: Tensor, selector: Tensor, features: Tensor, mean: Tensor, temperature: Tensor
