@@ -9,18 +9,18 @@ from recorded import record
 from tiny_world import CONFIG, tiny_model
 from torch import Tensor
 
-from worldflow import objective
+from worldflow import objective, places
 from worldflow.dataset import Clips, ClipSampler, open_dataset
 from worldflow.model import WorldModel, to_signed
 from worldflow.objective import (
     ObjectiveConfig,
     loss_parts,
     prepared,
-    reconstruct,
     reward_support,
     training_loss,
     two_hot,
 )
+from worldflow.own_pictures import reconstruct
 
 SIGMA = CONFIG.sigma
 PLAIN = ObjectiveConfig(context_noise=0.0, reconstructed=0.0, redrawn=0.0, focus=1.0)
@@ -66,6 +66,23 @@ def test_squared_errors_count_less_where_more_is_open() -> None:
     torch.testing.assert_close(counts, torch.tensor([1.0, 1.0, 0.25, 0.01]))
 
 
+def test_a_bound_takes_errors_of_what_is_open_and_no_others(clips: Clips) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.base.out.bias[12:] += 20  # all is open
+    parts = {}
+    for bound in (0.0, 0.5, 1.0):
+        batch = prepared(model, clips, torch.Generator().manual_seed(0), PLAIN, bound)
+        with torch.no_grad():
+            parts[bound] = training_loss(model, batch, PLAIN)[1]
+    whole, half, all_of_it = (parts[bound]["mean_mse"] for bound in (0.0, 0.5, 1.0))
+    open_share = (4 * SIGMA / 1.0) ** 2  # the base's scale is at most 1
+    assert float(half / whole) == pytest.approx(open_share**0.5, rel=0.1)
+    assert float(all_of_it / whole) == pytest.approx(open_share, rel=0.1)
+    for name in ("nll_excess_nats", "denoised_mse", "reward_loss"):
+        torch.testing.assert_close(parts[1.0][name], parts[0.0][name])
+
+
 def test_what_moves_counts_more(clips: Clips) -> None:
     """The weighted likelihood is the sum of the sites', each as often as its place says."""
     plain, weighted = figures(clips), figures(clips, replace(PLAIN, focus=8.0))
@@ -86,7 +103,7 @@ def places_of(clips: Clips, model: WorldModel) -> Tensor:
 
     def spy(model: WorldModel, features: Any, past: Tensor, targets: Any, focus: float) -> Any:
         given = model.base(features, past)
-        seen.append(objective._places(targets.moved, given, model.base.floor, focus))
+        seen.append(places.weights(targets.moved, given, model.base.floor, focus))
         return loss_parts(model, features, past, targets, focus)
 
     loss_of(model, clips, replace(PLAIN, focus=8.0), spy)

@@ -8,7 +8,7 @@ from worldflow.optimizer import Muon, make_optimizers, orthogonalised
 
 def test_every_parameter_has_one_optimizer() -> None:
     model = tiny_model()
-    muon, adamw = make_optimizers(model, 1e-3, 0.01, torch.float32)
+    muon, adamw = make_optimizers(model, 0.01, torch.float32)
     taken = [p for o in (muon, adamw) for g in o.param_groups for p in g["params"]]
     assert sorted(map(id, taken)) == sorted(map(id, model.parameters()))
     by_muon = {id(p) for p in muon.param_groups[0]["params"]}

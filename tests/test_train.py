@@ -152,22 +152,31 @@ def test_bad_steps_are_left_out(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An update whose gradient is not finite changes no weight, and is counted."""
-    from worldflow import trainer as module
+    from worldflow import learning, trainer
 
-    honest = module.training_loss
+    honest = learning.training_loss
 
     def broken(*arguments: object) -> object:
         loss, *others = honest(*arguments)  # type: ignore[arg-type]
         return loss * float("nan"), *others
 
-    monkeypatch.setattr(module, "training_loss", broken)
+    monkeypatch.setattr(learning, "training_loss", broken)
     train(settings(data, tmp_path / "run", steps=2))
     assert all(bool(torch.isfinite(value).all()) for value in tensors(tmp_path / "run").values())
     line = json.loads((tmp_path / "run/log.jsonl").read_text())
     assert line["skipped_updates"] == 2
-    monkeypatch.setattr(module, "PATIENCE", 3)
+    monkeypatch.setattr(trainer, "PATIENCE", 3)
     with pytest.raises(WorkError, match=r"3 updates in a row .* compile=false"):
         train(settings(data, tmp_path / "run", steps=9))
+
+
+def test_errors_are_bounded_late(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(settings(data, tmp_path / "run", steps=100), open_dataset(data), "cpu")
+    bounds = []
+    for step in (0, 40, 55, 70, 99):
+        trainer.progress.step = step
+        bounds.append(trainer._bound())
+    assert bounds == pytest.approx([0, 0, 0.5, 1, 1])
 
 
 def test_doubtful_steps_come_back(data: Path, tmp_path: Path) -> None:

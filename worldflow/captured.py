@@ -5,7 +5,6 @@ its time goes into launching them (docs/experiments.md, 64). A graph launches th
 """
 
 from collections.abc import Callable
-from threading import Lock
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 Result = TypeVar("Result")
-RECORDING = Lock()  # one at a time, so that trainers in several threads can share a GPU
 WARM_UP = 3  # plain calls before a function is recorded: libraries choose their kernels then
 
 
@@ -38,9 +36,7 @@ class Captured(Generic[Result]):
         leaves, shape = pytree.tree_flatten(arguments)
         key = shape, tuple((leaf.shape, leaf.stride(), leaf.dtype) for leaf in leaves)
         if key not in self._recordings:
-            with RECORDING:
-                recording = _Recording(self._function, leaves, shape, self._warm_up)
-            self._recordings[key] = recording
+            self._recordings[key] = _Recording(self._function, leaves, shape, self._warm_up)
         return self._recordings[key].replay(leaves)
 
 
@@ -60,7 +56,6 @@ class _Recording(Generic[Result]):
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # Clips are read by other threads meanwhile, which may allocate.
-        # And on a stream of its own, whose workspaces no graph of another thread shares.
         with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._result = function(*arguments)
 

@@ -3,18 +3,18 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worldflow import haar
+from worldflow import haar, places
 from worldflow.dataset import Clips
-from worldflow.doubt import doubt, in_doubt
+from worldflow.doubt import doubt
 from worldflow.flow import LEVELS, Conditions, gaussian_log_prob
-from worldflow.model import WorldModel, to_bytes, to_signed
+from worldflow.model import WorldModel, to_signed
+from worldflow.own_pictures import Show, normal, reconstruct
 from worldflow.trunk import Features
 
 SURE = 4.0  # standard deviation, in units of the noise, up to which a squared error counts whole
@@ -33,6 +33,7 @@ class ObjectiveConfig:
     focus: float = 8.0  # weight of places that moved lately or are in doubt; 1 elsewhere
     event_weight: float = 1.0  # of the reward's and termination's cross-entropies
     mean_weight: float = 1.0  # of squared errors of the base's mean and the mixtures' centres
+    bounded: float = 0.4  # share of the training after which these begin to be bounded
 
 
 class Targets(NamedTuple):
@@ -45,6 +46,7 @@ class Targets(NamedTuple):
     terminated: Tensor  # (N,), 0 or 1
     weight: Tensor  # (N,), 0 past an episode's end
     moved: Tensor  # (N, 1, H, W), 1 where something moved in the L frames before, else 0
+    bound: Tensor  # scalar: the power to which `_sure` counts, 0 to 1
 
 
 class Batch(NamedTuple):
@@ -54,7 +56,6 @@ class Batch(NamedTuple):
     actions: Tensor  # (B, L-1+T)
     targets: Targets
     noise: Tensor  # (N, noise_size) that the flow draws the same futures with; or no rows
-    bound: Tensor  # scalar, 0 to 1: how much less squared errors count where much is open
 
 
 def prepared(
@@ -62,21 +63,22 @@ def prepared(
     clips: Clips,
     generator: torch.Generator,
     config: ObjectiveConfig,
-    redraw: "Redraw | None" = None,
     bound: float = 0.0,
+    show: Show | None = None,
 ) -> Batch:
     """`clips`, with the L-1 frames before them, as they are to be learned from.
 
     Args:
         generator: of all noise, on the model's device.
-        redraw: `redrawn` of this model, or that captured.
+        bound: from 0, all squared errors count whole, to 1, they are bounded where much is open.
+        show: `shown` of this model, or that captured.
     """
     device = model.reward_support.device
     frames = to_signed(clips.frames.to(device))
     actions = torch.from_numpy(clips.actions).to(device)
     # One layout, however long the clips are: `parts` is compiled for one. So below, and `past`.
     frame = frames[:, model.config.history :].flatten(0, 1).contiguous()
-    y = frame + model.config.sigma * _normal(frame.shape, generator)
+    y = frame + model.config.sigma * normal(frame.shape, generator)
     targets = Targets(
         frame=frame,
         y=y,
@@ -84,14 +86,13 @@ def prepared(
         reward=two_hot(torch.from_numpy(clips.rewards).to(device).flatten(), model.reward_support),
         terminated=torch.from_numpy(clips.terminated).to(device).flatten().float(),
         weight=torch.from_numpy(clips.valid).to(device).flatten().float(),
-        moved=_moved(frames, model.config.history),
+        moved=places.moved(frames, model.config.history),
+        bound=torch.tensor(bound, device=device),
     )
-    redraw = redraw or partial(redrawn, model)
-    context = _rough_context(model, frames, actions, generator, config, redraw)
-    shown = torch.rand((), generator=generator, device=device) < config.redrawn
-    rows = len(y) if shown else 0
-    noise = _normal(torch.Size((rows, model.flow.noise_size)), generator)
-    return Batch(context, actions, targets, noise, torch.tensor(bound, device=device))
+    context = _rough_context(model, frames, actions, generator, config, show)
+    again = bool(torch.rand((), generator=generator, device=device) < config.redrawn)
+    noise = normal(torch.Size((len(y) if again else 0, model.flow.noise_size)), generator)
+    return Batch(context, actions, targets, noise)
 
 
 def training_loss(
@@ -102,13 +103,13 @@ def training_loss(
     Args:
         parts: `loss_parts`, or that compiled.
     """
-    context, actions, targets, noise, bound = batch
+    context, actions, targets, noise = batch
     features, past = model.trunk(context, actions), model.past(context)
     if len(noise):
         with torch.no_grad():
             drawn = model.flow.redraw(targets.y, model.base(features, past), noise)
         targets = targets._replace(drawn=drawn)
-    figures, doubts = (parts or loss_parts)(model, features, past, targets, bound, config.focus)
+    figures, doubts = (parts or loss_parts)(model, features, past, targets, config.focus)
     likelihood = figures["weighted_nll"] + figures["weighted_base_nll"]
     means = figures["mean_mse"] + figures["centre_mse"]
     pictures = figures["denoised_mse"] + config.mean_weight * means
@@ -118,32 +119,8 @@ def training_loss(
     return loss, figures, doubts
 
 
-def _moved(frames: Tensor, history: int) -> Tensor:
-    """Where something changed among the L frames before each of the N next ones `(N, 1, H, W)`."""
-    changes = (frames[:, 1:-1] - frames[:, :-2]).abs().amax(dim=2) > 0.1
-    moved = changes.float().unfold(1, history - 1, 1).amax(dim=-1)
-    return moved.flatten(0, 1)[:, None].contiguous()
-
-
-def _places(moved: Tensor, given: Conditions, floor: float, focus: float) -> Tensor:
-    """What each pixel of the next frames counts `(N, 1, H, W)`: more where things happen.
-
-    "Where" is within 4 pixels of something that moved lately, or of which the base is in doubt.
-    Both are known before the next frame is drawn, so a negative log-likelihood weighted by them
-    is still least where the model is right: each of its terms is that of some pixels given the
-    history.
-    """
-    return 1 + (focus - 1) * _busy(moved, given, floor)
-
-
-def _busy(moved: Tensor, given: Conditions, floor: float) -> Tensor:
-    """1 where things happen, else 0 `(N, 1, H, W)`."""
-    doubtful = in_doubt(given, floor).amax(dim=1, keepdim=True) > 0
-    return F.max_pool2d(torch.maximum(moved, doubtful.float()), 9, stride=1, padding=4)
-
-
 def loss_parts(
-    model: WorldModel, features: Features, past: Tensor, targets: Targets, bound: Tensor, focus: float
+    model: WorldModel, features: Features, past: Tensor, targets: Targets, focus: float
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The figures that the loss is made of, and the doubt of each row `(N,)`.
 
@@ -158,7 +135,7 @@ def loss_parts(
     """
     given: Conditions = model.base(features, past)
     outcome = model.outcome(targets.drawn, given)
-    places = _places(targets.moved, given, model.base.floor, focus)
+    counts = places.weights(targets.moved, given, model.base.floor, focus)
     depths, entropy = model.flow.depths, model.entropy_per_dim
     sites = model.flow.sites(targets.y, given)
     flow = [-part.log_prob - depth * entropy for part, depth in zip(sites, depths, strict=True)]
@@ -167,15 +144,18 @@ def loss_parts(
     def mean(values: Tensor) -> Tensor:
         return (targets.weight * values).sum() / targets.weight.sum()
 
-    def total(parts: list[Tensor], places: Tensor) -> Tensor:
-        return mean(torch.stack([(_pool(places, p) * p).sum(dim=(1, 2)) for p in parts]).sum(0))
+    def total(parts: list[Tensor], counts: Tensor) -> Tensor:
+        return mean(torch.stack([(_pool(counts, p) * p).sum(dim=(1, 2)) for p in parts]).sum(0))
 
-    def squared(frame: Tensor, sure: Tensor | float = 1.0) -> Tensor:
-        return mean((places * sure * (frame - targets.frame).square()).mean(dim=(1, 2, 3)))
+    def sure(variance: Tensor) -> Tensor:
+        return _sure(variance, model.base.sigma) ** targets.bound
+
+    def squared(frame: Tensor, counts: Tensor) -> Tensor:
+        return mean((counts * (frame - targets.frame).square()).mean(dim=(1, 2, 3)))
 
     (coarse, *_), details = haar.pyramid(targets.frame, LEVELS)
     off = [
-        (_sure(part.variance, model.base.sigma) ** bound * (part.centre - true).square()).sum(dim=1)
+        (sure(part.variance) * (part.centre - true).square()).sum(dim=1)
         for part, true in zip(sites, [coarse, *details], strict=True)
     ]
     variance = torch.exp(2 * given.log_scale.detach())
@@ -184,15 +164,15 @@ def loss_parts(
     termination = F.binary_cross_entropy_with_logits(
         outcome.termination_logit, targets.terminated, reduction="none"
     )
-    everywhere = torch.ones_like(places)
+    everywhere = torch.ones_like(counts)
     figures = {
         "nll_excess_nats": total(flow, everywhere),
         "base_nll_excess_nats": total(base, everywhere),
-        "weighted_nll": total(flow, places),
-        "weighted_base_nll": total(base, places),
-        "mean_mse": squared(given.mean, _sure(variance, model.base.sigma) ** bound),
-        "centre_mse": total(off, places) / targets.frame[0].numel(),
-        "denoised_mse": squared(outcome.frame),
+        "weighted_nll": total(flow, counts),
+        "weighted_base_nll": total(base, counts),
+        "mean_mse": squared(given.mean, counts * sure(variance)),
+        "centre_mse": total(off, counts) / targets.frame[0].numel(),
+        "denoised_mse": squared(outcome.frame, counts),
         "reward_loss": mean(reward),
         "termination_loss": mean(termination),
     }
@@ -204,17 +184,18 @@ def _sure(variance: Tensor, sigma: float) -> Tensor:
 
     All of it if that is little. What stays open in truth is an error that nobody can mend: its
     gradient is nothing but noise, on Bounce's launches and lamps forty to ninety times that of
-    the flow's own likelihood (docs/experiments.md, 67).
+    the flow's own likelihood (docs/experiments.md, 67). While little is learned yet all is open,
+    and a mean that nothing pulls learns slowly: so this sets in late (70, 73).
     """
     return ((SURE * sigma) ** 2 / variance).clamp(max=1)
 
 
-def _pool(places: Tensor, part: Tensor) -> Tensor:
-    """`places` `(N, 1, H, W)` on the grid of `part` `(N, h, w)`: the most of each cell."""
-    return F.max_pool2d(places, places.shape[-1] // part.shape[-1])[:, 0]
+def _pool(counts: Tensor, part: Tensor) -> Tensor:
+    """`counts` `(N, 1, H, W)` on the grid of `part` `(N, h, w)`: the most of each cell."""
+    return F.max_pool2d(counts, counts.shape[-1] // part.shape[-1])[:, 0]
 
 
-Parts = Callable[[WorldModel, Features, Tensor, Targets, Tensor, float], tuple[dict[str, Tensor], Tensor]]
+Parts = Callable[[WorldModel, Features, Tensor, Targets, float], tuple[dict[str, Tensor], Tensor]]
 
 
 def two_hot(rewards: Tensor, support: Tensor) -> Tensor:
@@ -251,7 +232,7 @@ def _rough_context(
     actions: Tensor,
     generator: torch.Generator,
     config: ObjectiveConfig,
-    redraw: "Redraw",
+    show: Show | None,
 ) -> Tensor:
     """The frames that the model sees in training `(B, L-1+T, 3, H, W)`: as rough as its own.
 
@@ -265,81 +246,7 @@ def _rough_context(
         depth = 1 + int(draws[1] * config.reconstruction_depth)
         sampled = bool(draws[2] < config.sampled)
         context = reconstruct(
-            model, frames, actions, depth, generator, config.ghosts, sampled, redraw
+            model, frames, actions, depth, generator, config.ghosts, sampled, show
         )
     size = torch.rand((len(frames), 1, 1, 1, 1), generator=generator, device=frames.device)
-    return context + config.context_noise * size * _normal(context.shape, generator)
-
-
-@torch.no_grad()
-def reconstruct(
-    model: WorldModel,
-    frames: Tensor,
-    actions: Tensor,
-    depth: int,
-    generator: torch.Generator,
-    ghosts: float = 0.0,
-    sampled: bool = False,
-    redraw: "Redraw | None" = None,
-) -> Tensor:
-    """`frames[:, :-1]`, from the first step on as the model itself would show them.
-
-    Each pass denoises the noised true next frame under the conditions of the pass before,
-    so that errors compound over `depth` steps without leaving the recorded branch
-    (docs/model.md). Into each clip's pictures up to the share `ghosts` of the base's mean is
-    mixed, in which a small thing that the trunk is not sure of is faint: so the model learns
-    to bring it back, and not to let it fade. If `sampled`, free samples take the place of the
-    reconstructions but where things happen: what they are off by there may be another future,
-    anywhere else it is a blot, and to be cleaned away.
-    """
-    known = model.config.history
-    context, target = frames[:, :-1], frames[:, known:]
-    moved = _moved(frames, known)
-    share = ghosts * torch.rand(
-        (len(frames), 1, 1, 1, 1), generator=generator, device=frames.device
-    )
-    share = share.expand(-1, target.shape[1], -1, -1, -1).flatten(0, 1)
-    redraw = redraw or partial(redrawn, model)
-    for _ in range(depth):
-        eps = _normal(target.shape, generator)
-        rows = moved.shape[0] if sampled else 0
-        noise = _normal(torch.Size((rows, model.flow.noise_size)), generator)
-        shown = redraw(context, actions, target, eps, noise, moved, share)
-        context = torch.cat((frames[:, :known], shown[:, :-1]), dim=1)
-    return context
-
-
-Redraw = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-
-
-@torch.no_grad()
-def redrawn(
-    model: WorldModel,
-    context: Tensor,
-    actions: Tensor,
-    target: Tensor,
-    eps: Tensor,
-    noise: Tensor,
-    moved: Tensor,
-    share: Tensor,
-) -> Tensor:
-    """One pass of `reconstruct`: `target` `(B, T, 3, H, W)` as the model shows it after `context`.
-
-    Args:
-        eps: the target's noise, N(0, 1).
-        noise: of free samples `(B*T, noise_size)`; without rows, there are none.
-        moved: as of `Targets`.
-        share: of the base's mean that is mixed in `(B*T, 1, 1, 1)`.
-    """
-    given = model.conditions(context, actions)
-    picture = model.outcome((target + model.config.sigma * eps).flatten(0, 1), given).frame
-    if len(noise):
-        drawn = model.flow.decode(noise, given, noise.new_ones(len(noise)))
-        busy = _busy(moved, given, model.base.floor) > 0
-        picture = torch.where(busy, picture, model.outcome(drawn, given).frame)
-    picture = torch.lerp(picture, given.mean, share)
-    return to_signed(to_bytes(picture)).view(target.shape)
-
-
-def _normal(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, device=generator.device)
+    return context + config.context_noise * size * normal(context.shape, generator)

@@ -23,13 +23,14 @@ UPDATE_RMS = 0.2  # about AdamW's, so that both take the same learning rate
 
 
 def make_optimizers(
-    model: nn.Module, learning_rate: float, weight_decay: float, quick: torch.dtype
+    model: nn.Module, weight_decay: float, quick: torch.dtype
 ) -> list[torch.optim.Optimizer]:
     """Muon and AdamW, which share the parameters of `model` between them.
 
     Muon takes the convolutions but those that are read out, whose outputs have units of
     their own. AdamW takes these, linear layers, tables, and without weight decay
-    all vectors and the backdrops. `quick` is the type that Muon iterates in.
+    all vectors and the backdrops. `quick` is the type that Muon iterates in. Both wait for a
+    learning rate: theirs is 0.
     """
     by_muon: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
@@ -47,8 +48,8 @@ def make_optimizers(
     ]
     capturable = next(model.parameters()).is_cuda  # so that a CUDA graph can hold its step
     return [
-        Muon(by_muon, learning_rate, weight_decay, quick),
-        torch.optim.AdamW(adamw, lr=learning_rate, betas=(0.9, 0.99), capturable=capturable),
+        Muon(by_muon, 0.0, weight_decay, quick),
+        torch.optim.AdamW(adamw, lr=0.0, betas=(0.9, 0.99), capturable=capturable),
     ]
 
 

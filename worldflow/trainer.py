@@ -9,9 +9,7 @@ import math
 import shlex
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldflow.captured import Captured
 from worldflow.card import WorldCard
 from worldflow.checkpoint import Progress, load_checkpoint, save_checkpoint
 from worldflow.cost import device_name, gflop_per_frame, quick_type
 from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.doubt import Doubts
 from worldflow.errors import InputError, WorkError
+from worldflow.learning import Learning
 from worldflow.model import ModelConfig, WorldModel, to_signed
-from worldflow.objective import (
-    Batch,
-    ObjectiveConfig,
-    loss_parts,
-    prepared,
-    redrawn,
-    reward_support,
-    training_loss,
-)
-from worldflow.optimizer import make_optimizers
+from worldflow.objective import ObjectiveConfig, reward_support
 from worldflow.world import World
 
 WARMUP = 200  # updates of rising learning rate
+BOUNDING = 0.3  # share of the training in which errors come to be bounded where much is open
 PATIENCE = 50  # updates in a row whose gradients may be of no use
 BACKDROPS = 1 << 32  # where the sampler's number of the first backdrops stands
 START_LENGTH, STARTS = 8, 32  # frames of a start, and how many a world keeps
@@ -115,18 +105,11 @@ class Trainer:
         self.quick = quick_type(device)
         if config.bfloat16 is not None:
             self.quick = torch.bfloat16 if config.bfloat16 else torch.float32
-        self.optimizers = make_optimizers(
-            self.model, config.learning_rate, config.weight_decay, self.quick
+        self.learning = Learning(
+            self.model, config.objective, config.weight_decay, self.quick, config.compile
         )
         self.progress = Progress()
         self.in_vain = 0  # updates left out since the last that was not
-        self.parts = torch.compile(loss_parts, dynamic=False) if config.compile else loss_parts
-        for parameter in self.model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        self.cuda, self.stepped = device.startswith("cuda"), False
-        self.learn = Captured(self._learn, device)
-        self.redraw = Captured(partial(redrawn, self.model), device)
-        self.step = Captured(self._step, device, warm_up=0)  # each call of it moves the weights
         self.doubts = Doubts(dataset.steps)
         self.starts = _starts(dataset)
         self.gflop_per_frame = gflop_per_frame(self.model)
@@ -166,40 +149,14 @@ class Trainer:
         clips = self._clips(progress.step)
         seed = int(np.random.SeedSequence((config.seed, progress.step)).generate_state(1)[0])
         generator = torch.Generator(self.device).manual_seed(seed)
-        with self._autocast():
-            batch = prepared(self.model, clips, generator, config.objective, self.redraw, self._bound())
-        figures, doubts, total = self.learn(batch)
-        if self._clip_gradients(total):  # here a GPU is waited for, and nowhere else
-            self._move(config.learning_rate * self._schedule())
+        figures, doubts, norm = self.learning.gradients(clips, generator, self._bound())
+        if self._clip_gradients(norm):  # here a GPU is waited for, and nowhere else
+            self.learning.step(self._learning_rate())
             self._update_average()
         self.doubts.note(clips, doubts.cpu().numpy())
         progress.step += 1
         progress.frames += int(clips.valid.sum())
         return figures
-
-    def _learn(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Figures, doubts and the gradients' norm; the gradients lie with the weights."""
-        torch._foreach_zero_([p.grad for p in self.model.parameters() if p.grad is not None])
-        with self._autocast():
-            loss, figures, doubts = training_loss(
-                self.model, batch, self.config.objective, self.parts
-            )
-        loss.backward()
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        return {name: value.detach() for name, value in figures.items()}, doubts, norm
-
-    def _move(self, learning_rate: float) -> None:
-        """One step of the optimisers: the first of a process as it is, for they allocate."""
-        rate = torch.tensor(learning_rate, device=self.device) if self.cuda else learning_rate
-        (self.step if self.stepped else self._step)(rate)
-        self.stepped = True
-
-    def _step(self, learning_rate: Tensor | float) -> None:
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            optimizer.step()
 
     def _clips(self, step: int) -> Clips:
         """The clips of `step`; those of the next steps are read meanwhile."""
@@ -221,14 +178,14 @@ class Trainer:
             return self.sampler.weighted_steps(step, frames, weights)
         return self.sampler.clips(step)
 
-    def _schedule(self) -> float:
-        """The learning rate's factor: warm-up, and a straight line down to nothing."""
-        return min(1.0, (self.progress.step + 1) / WARMUP) * max(0.0, 1 - self._spent())
+    def _learning_rate(self) -> float:
+        """Warm-up, and a straight line down to nothing."""
+        warm = min(1.0, (self.progress.step + 1) / WARMUP)
+        return self.config.learning_rate * warm * max(0.0, 1 - self._spent())
 
     def _bound(self) -> float:
-        import os
-        a, b = map(float, os.environ.get("BOUND", "2,3").split(","))
-        return min(1.0, max(0.0, (self._spent() - a) / (b - a)))
+        """How far squared errors are bounded where much is open, 0 to 1: not at first."""
+        return min(1.0, max(0.0, (self._spent() - self.config.objective.bounded) / BOUNDING))
 
     def _spent(self) -> float:
         """The share of the budget that is used up."""
@@ -238,13 +195,6 @@ class Trainer:
 
     def finished(self) -> bool:
         return self._spent() >= 1
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        kind = torch.device(self.device).type
-        # Weights that were cast once for all would be old ones when a graph is replayed.
-        return torch.autocast(
-            kind, torch.bfloat16, enabled=self.quick is torch.bfloat16, cache_enabled=not self.cuda
-        )
 
     def _clip_gradients(self, total: Tensor) -> bool:
         """Bound the gradient, of norm `total`, by what is typical; False if it is of no use."""
@@ -329,7 +279,7 @@ class Trainer:
             "frames": progress.frames,
             "seconds": round(progress.seconds, 1),
             "frames_per_s": round(progress.frames / max(progress.seconds, 1e-6), 1),
-            "learning_rate": float(self.optimizers[0].param_groups[0]["lr"]),
+            "learning_rate": self._learning_rate(),
             "typical_gradient_norm": progress.typical_norm,
             "skipped_updates": progress.skipped,
             **figures,
@@ -341,7 +291,7 @@ class Trainer:
             out / "checkpoint.safetensors",
             self.model,
             self.average,
-            self.optimizers,
+            self.learning.optimizers,
             self.progress,
             run_settings(self.config),
             vars(self.doubts),
@@ -350,7 +300,9 @@ class Trainer:
 
     def load(self, path: Path) -> None:
         arrays = vars(self.doubts)
-        self.progress = load_checkpoint(path, self.model, self.average, self.optimizers, arrays)
+        self.progress = load_checkpoint(
+            path, self.model, self.average, self.learning.optimizers, arrays
+        )
 
 
 def _resident(config: TrainConfig, dataset: Dataset, device: str) -> bool:
