@@ -201,10 +201,13 @@ class CoarseStep(nn.Module):
     def sites(self, value: Tensor, features: Tensor, mean: Tensor) -> Sites:
         context, groups = self.context(features, mean), len(self.GROUPS)
         # All is known, so all groups at once: a GPU's time goes into the number of its kernels.
-        masks = self.masks.repeat_interleave(len(value), dim=0)
-        known = (each.repeat(groups, 1, 1, 1) for each in (value, context, mean))
+        rows = value.shape[0]  # and not `len`, of which an export would make a constant
+        masks = self.masks[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)
+        known = (
+            each.expand(groups, -1, -1, -1, -1).flatten(0, 1) for each in (value, context, mean)
+        )
         hidden, centre = (
-            torch.cat([self.cells(rows, i) for i, rows in enumerate(each.chunk(groups))])
+            torch.cat([self.cells(group, i) for i, group in enumerate(self._by_group(each))])
             for each in self._told(masks, *known)
         )
         cells = torch.cat([self.cells(value, index) for index in range(groups)])
@@ -212,10 +215,14 @@ class CoarseStep(nn.Module):
         log_prob, *others = (self._grid(part) for part in (found[0][:, None], *found[1:]))
         return Sites(log_prob[:, 0], *others)
 
+    def _by_group(self, rows: Tensor) -> list[Tensor]:
+        """`(G*N, ...)` -> G times `(N, ...)`."""
+        return list(rows.unflatten(0, (len(self.GROUPS), -1)).unbind())
+
     def _grid(self, parts: Tensor) -> Tensor:
         """The cells of all groups `(G*N, d, h/2, w/2)`, one group after the other, as one grid."""
-        rows = parts.chunk(len(self.GROUPS))
-        raster = [rows[self.GROUPS.index((y, x))] for y in (0, 1) for x in (0, 1)]
+        by_group = self._by_group(parts)
+        raster = [by_group[self.GROUPS.index((y, x))] for y in (0, 1) for x in (0, 1)]
         return F.pixel_shuffle(torch.stack(raster, dim=2).flatten(1, 2), 2)
 
     def decode(
