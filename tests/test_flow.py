@@ -8,12 +8,8 @@ from tiny_world import SIZE, some_conditions, tiny_model
 from torch import Tensor
 
 from worldflow import haar, mixture
-from worldflow.flow import (
-    LEVELS,
-    Conditions,
-    MultiscaleFlow,
-    gaussian_log_prob,
-)
+from worldflow.base import Conditions, gaussian_log_prob
+from worldflow.flow import LEVELS, MultiscaleFlow
 from worldflow.mixture import Mixture
 from worldflow.mixture_head import MixtureHead
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from worldflow.base import Conditions
 from worldflow.card import WorldCard
-from worldflow.flow import Conditions
 from worldflow.model import ModelConfig, WorldModel
 from worldflow.world import World
 

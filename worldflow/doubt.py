@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldflow.base import Conditions
 from worldflow.dataset import Clips
-from worldflow.flow import Conditions
 
 CEILING = 50.0  # nats; what can never be known must not be all that is drawn
 UNSEEN = -1.0

@@ -8,13 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldflow.flow import (
-    Conditions,
-    GaussianBase,
-    MultiscaleFlow,
-    asinh_units,
-    gaussian_log_prob,
-)
+from worldflow.base import Conditions, GaussianBase, gaussian_log_prob
+from worldflow.flow import MultiscaleFlow, asinh_units
 from worldflow.mixture import standard_normal_cdf
 from worldflow.trunk import CausalTrunk, Memory, full_precision, zeroed
 

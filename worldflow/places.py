@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worldflow.base import Conditions
 from worldflow.doubt import in_doubt
-from worldflow.flow import Conditions
 
 CHANGED = 0.1  # of the range of 2, by which a colour moves that counts as moved
 NEAR = 4  # pixels
