@@ -227,6 +227,13 @@ class DetailStep(nn.Module):
         return _sites(self.head(hidden, centre), centre, value)
 
 
+def _known(
+    index: int, coarser: Tensor, given: Conditions, means: haar.Pyramid
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the detail step `index` is conditioned on; `means` is the pyramid of the base's mean."""
+    return given.features[2 - index], coarser, means.pictures[index], means.details[index]
+
+
 class MultiscaleFlow(nn.Module):
     """An orthonormal Haar pyramid drawn coarse to fine (docs/model.md).
 
@@ -266,8 +273,7 @@ class MultiscaleFlow(nn.Module):
         sites = [self.coarse.sites(pictures[0], given.features.coarse, means.pictures[0])]
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            known = given.features[2 - i], pictures[i], means.pictures[i], means.details[i]
-            sites.append(step.sites(details[i], *known))
+            sites.append(step.sites(details[i], *_known(i, pictures[i], given, means)))
         return sites
 
     def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
@@ -278,9 +284,7 @@ class MultiscaleFlow(nn.Module):
         )
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            conditioned = step.conditioned(
-                given.features[2 - i], picture, means.pictures[i], means.details[i]
-            )
+            conditioned = step.conditioned(*_known(i, picture, given, means))
             detail = step.head.decode(*conditioned, eps[i + 1], picks[i + 1], temperature)
             picture = haar.synthesise(picture, detail)
         return picture
@@ -294,9 +298,7 @@ class MultiscaleFlow(nn.Module):
         parts = [part]
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            conditioned = step.conditioned(
-                given.features[2 - i], picture, means.pictures[i], means.details[i]
-            )
+            conditioned = step.conditioned(*_known(i, picture, given, means))
             *part, detail = step.head.encode(*conditioned, details[i], generator)
             parts.append(part)
             picture = haar.synthesise(picture, detail)
@@ -312,9 +314,7 @@ class MultiscaleFlow(nn.Module):
         )
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            conditioned = step.conditioned(
-                given.features[2 - i], picture, means.pictures[i], means.details[i]
-            )
+            conditioned = step.conditioned(*_known(i, picture, given, means))
             parts = step.head(*conditioned)
             detail = mixture.redraw(parts, details[i], eps[i + 1], picks[i + 1])
             picture = haar.synthesise(picture, detail)

@@ -102,11 +102,11 @@ class Trainer:
         else:
             self._set_backdrops()
         self.average = {k: v.detach().clone() for k, v in self.model.named_parameters()}
-        self.quick = quick_type(device)
+        quick = quick_type(device)
         if config.bfloat16 is not None:
-            self.quick = torch.bfloat16 if config.bfloat16 else torch.float32
+            quick = torch.bfloat16 if config.bfloat16 else torch.float32
         self.learning = Learning(
-            self.model, config.objective, config.weight_decay, self.quick, config.compile
+            self.model, config.objective, config.weight_decay, quick, config.compile
         )
         self.progress = Progress()
         self.in_vain = 0  # updates left out since the last that was not
