@@ -73,8 +73,11 @@ def tensors(run: Path) -> dict[str, torch.Tensor]:
 
 
 def progress(run: Path) -> int:
-    with safe_open(run / "checkpoint.safetensors", "pt") as file:
-        return int(json.loads(file.metadata()[METADATA_KEY])["progress"]["step"])
+    # In one reading: `safe_open` opens the file twice, and between the two another may stand there.
+    head = (run / "checkpoint.safetensors").read_bytes()
+    size = int.from_bytes(head[:8], "little")
+    about = json.loads(head[8 : 8 + size])["__metadata__"][METADATA_KEY]
+    return int(json.loads(about)["progress"]["step"])
 
 
 def start(data: Path, out: Path, **changes: object) -> subprocess.Popen[bytes]:
