@@ -47,6 +47,14 @@ VERBS = {
         what=None,
         example="data=data/breakout model=small steps=20000 out=runs/breakout",
     ),
+    "settle": Verb(
+        help="train on what a world is in doubt of: the choices of its flow alone",
+        module="worldflow.settle",
+        config="SettleConfig",
+        function="settle",
+        what="world",
+        example="runs/breakout data=data/breakout minutes=10 out=breakout.safetensors",
+    ),
     "evaluate": Verb(
         help="judge a world on held-out episodes",
         module="worldflow.evaluate",

@@ -268,7 +268,11 @@ class ClipSampler:
         """
         cumulative = np.cumsum(weights, dtype=np.float64)
         draws = self._draws(step, batch)[:, 1] * cumulative[-1]
-        episode, first = self._find(np.searchsorted(cumulative, draws, side="right"))
+        return self.steps(np.searchsorted(cumulative, draws, side="right"))
+
+    def steps(self, numbers: NDArray[np.int64]) -> Clips:
+        """The steps `numbers` `(B,)` of the data set, as clips of a single step."""
+        episode, first = self._find(numbers)
         known = np.minimum(first, self._past)
         return self._read(_Places(episode, first, first + 1, known), horizon=1)
 

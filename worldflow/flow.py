@@ -276,6 +276,28 @@ class MultiscaleFlow(nn.Module):
             sites.append(step.sites(details[i], *_known(i, pictures[i], given, means)))
         return sites
 
+    def choosing(self) -> tuple["CoarseStep", "DetailStep"]:
+        """The steps that draw the picture of a quarter of the size, by which all is decided."""
+        first = self.details[0]
+        assert isinstance(first, DetailStep)
+        return self.coarse, first
+
+    def choosing_sites(self, y: Tensor, features: Tensor, mean: Tensor) -> list[Sites]:
+        """Of these two, as `sites` has them.
+
+        Args:
+            y: that picture of the noised frame `(N, 3, H/4, W/4)`.
+            features: the trunk's coarse ones.
+            mean: that picture of the base's mean.
+        """
+        coarse, first = self.choosing()
+        picture, detail = haar.analyse(y)
+        of_mean, mean_detail = haar.analyse(mean)
+        return [
+            coarse.sites(picture, features, of_mean),
+            first.sites(detail, features, picture, of_mean, mean_detail),
+        ]
+
     def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
         eps, picks = self.split_noise(noise)
         means = haar.pyramid(given.mean, LEVELS)

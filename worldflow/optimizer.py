@@ -30,7 +30,7 @@ def make_optimizers(
     Muon takes the convolutions but those that are read out, whose outputs have units of
     their own. AdamW takes these, linear layers, tables, and without weight decay
     all vectors and the backdrops. `quick` is the type that Muon iterates in. Both wait for a
-    learning rate: theirs is 0.
+    learning rate: theirs is 0. A parameter that requires no gradient stays as it is.
     """
     by_muon: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
@@ -38,6 +38,8 @@ def make_optimizers(
     for name, layer in model.named_modules():
         inner = isinstance(layer, nn.Conv2d) and name.split(".")[-1] not in READ_OUTS
         for parameter in layer.parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
             if parameter.ndim < 2 or parameter is getattr(layer, "backdrops", None):
                 vectors.append(parameter)
             else:

@@ -1,0 +1,138 @@
+"""The verb `settle`: only what chooses moves, and towards what was recorded."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recorded import HEADER, record
+from tiny_world import SIZE, some_conditions, tiny_model, tiny_world
+
+from worldflow import haar
+from worldflow.dataset import ClipSampler, open_dataset
+from worldflow.errors import InputError
+from worldflow.settle import SettleConfig, choose, keep, settle
+from worldflow.world import World
+
+MOVES = ("flow.coarse.", "flow.details.0.")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> SettleConfig:
+    """Of three short episodes and a tiny world."""
+    for name in "abc":
+        record(tmp_path / "data" / f"{name}.episode", 40)
+    tiny_world().save(tmp_path / "tiny.safetensors")
+    return SettleConfig(
+        world=str(tmp_path / "tiny.safetensors"),
+        data=str(tmp_path / "data"),
+        out=str(tmp_path / "settled.safetensors"),
+        steps=30,
+        minutes=0.0,
+        kept=60,
+        others=0.2,
+        strict=False,
+        holdout=0.3,
+        seed=0,
+        batch=16,
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        average=0.9,
+        device="cpu",
+        threads=1,
+    )
+
+
+def test_only_the_choosing_steps_move(config: SettleConfig) -> None:
+    settle(config)
+    before, after = (World.load(path).model.state_dict() for path in (config.world, config.out))
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith(MOVES) for name in moved)
+    assert World.load(config.out).card.training["settled_updates"] == 30
+
+
+def test_what_was_recorded_becomes_likelier(config: SettleConfig) -> None:
+    settle(dataclasses.replace(config, steps=100, learning_rate=1e-2))
+    dataset = open_dataset(config.data)
+    worlds = [World.load(path) for path in (config.world, config.out)]
+    kept = keep(worlds[0].model, dataset, config, "cpu")
+    with torch.no_grad():
+        before, after = (
+            [
+                float(part.log_prob.mean())
+                for part in world.model.flow.choosing_sites(
+                    kept.frame, kept.features.float(), kept.mean
+                )
+            ]
+            for world in worlds
+        )
+    assert after[0] > before[0] + 1
+    assert after[1] > before[1] + 1
+
+
+def test_the_same_command_settles_the_same_world(config: SettleConfig, tmp_path: Path) -> None:
+    again = dataclasses.replace(config, out=str(tmp_path / "again.safetensors"))
+    settle(config)
+    settle(again)
+    assert World.load(config.out).hash == World.load(again.out).hash
+
+
+def test_the_choosing_sites_are_the_flows_own() -> None:
+    """Of the picture at a quarter of the size, they are the first two of `sites`."""
+    model = tiny_model()
+    given = some_conditions(model, 3)
+    y = torch.randn(3, 3, SIZE, SIZE)
+    small, mean = (haar.pyramid(picture, 2).pictures[0] for picture in (y, given.mean))
+    with torch.no_grad():
+        whole = model.flow.sites(y, given)[:2]
+        parts = model.flow.choosing_sites(small, given.features.coarse, mean)
+    for part, expected in zip(parts, whole, strict=True):
+        torch.testing.assert_close(part.log_prob, expected.log_prob, atol=1e-4, rtol=1e-5)
+
+
+def test_kept_features_are_of_the_steps_that_were_chosen(config: SettleConfig) -> None:
+    dataset, model = open_dataset(config.data), tiny_model()
+    kept = keep(model, dataset, dataclasses.replace(config, kept=10_000), "cpu")  # all of them
+    clips = ClipSampler(dataset, 1, 1, 0, past=3).steps(np.array([77]))
+    expected = haar.pyramid(clips.frames[:, -1].movedim(-1, 1) / 127.5 - 1, 2).pictures[0]
+    assert len(kept.frame) == dataset.steps
+    torch.testing.assert_close(kept.frame[77:78], expected, atol=1e-5, rtol=0)
+
+
+def test_the_doubtful_come_first_and_the_rest_by_lot() -> None:
+    doubts = np.where(np.arange(1000) % 10 == 0, 50.0, 0.0).astype(np.float32)
+    chosen = choose(doubts, 100, 0.2, seed=0)
+    assert len(np.unique(chosen)) == len(chosen) == 100
+    assert 80 <= (doubts[chosen] > 0).sum() < 90
+    assert not np.array_equal(chosen, choose(doubts, 100, 0.2, seed=1))
+    assert np.array_equal(choose(doubts, 5000, 0.2, seed=0), np.arange(1000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"steps": 0}, "how long"),
+        ({"minutes": 1.0}, "how long"),
+        ({"out": "folder"}, "NAME.safetensors"),
+        ({"world": "no-such-world"}, "no-such-world"),
+    ],
+)
+def test_bad_input_is_refused(config: SettleConfig, changes: dict[str, object], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        settle(dataclasses.replace(config, **changes))  # type: ignore[arg-type]
+
+
+def test_an_out_that_exists_is_kept(config: SettleConfig) -> None:
+    Path(config.out).write_text("mine")
+    with pytest.raises(InputError, match="expected a new file"):
+        settle(config)
+    assert Path(config.out).read_text() == "mine"
+
+
+def test_another_games_data_is_refused(config: SettleConfig, tmp_path: Path) -> None:
+    header = dataclasses.replace(HEADER, source="ALE/Pong-v5")
+    record(tmp_path / "pong" / "a.episode", 20, header=header)
+    with pytest.raises(InputError, match="ALE/Pong-v5 at 16 pixels"):
+        settle(dataclasses.replace(config, data=str(tmp_path / "pong")))

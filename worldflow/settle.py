@@ -1,0 +1,222 @@
+"""`worldflow settle`: the two steps of the flow that choose a future, trained alone.
+
+Which of several futures comes is decided in the 8x8 picture and in the details that make 16x16 of
+it: with both given, the rest follows (docs/experiments.md, 76). Both steps work on a grid of 8x8,
+and all they know is the trunk's coarse features and the base's mean. So these are worked out once,
+for the steps of which the base is in doubt, and kept: then an update costs a tenth of one of the
+whole model, and none is spent on what is determined. All else of the world stays as it is, to the
+bit.
+"""
+
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from worldflow import haar
+from worldflow.base import Conditions
+from worldflow.cost import quick_type
+from worldflow.dataset import ClipSampler, Dataset, open_dataset
+from worldflow.doubt import doubt
+from worldflow.errors import InputError
+from worldflow.model import WorldModel, to_signed
+from worldflow.optimizer import make_optimizers
+from worldflow.own_pictures import normal
+from worldflow.playable import choose_device
+from worldflow.validation import validate
+from worldflow.world import World
+
+LOOK = 256  # steps looked at side by side
+WARMUP = 50  # updates of rising learning rate
+CLIP = 0.1  # norm that gradients are cut to; both optimisers go by direction more than by length
+
+
+@dataclass(frozen=True)
+class SettleConfig:
+    """See `conf/settle.yaml` for what each key means and its default."""
+
+    world: str
+    data: str
+    out: str
+    steps: int
+    minutes: float
+    kept: int
+    others: float
+    strict: bool
+    holdout: float
+    seed: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    average: float
+    device: str
+    threads: int
+
+
+class Kept(NamedTuple):
+    """What the choosing steps know, and are to choose, of M recorded steps."""
+
+    features: Tensor  # (M, C2, H/8, W/8), the trunk's coarse ones
+    mean: Tensor  # (M, 3, H/4, W/4), the base's mean at a quarter of the size
+    frame: Tensor  # the same of the recorded next frame
+
+
+def settle(config: SettleConfig) -> None:
+    """Look at all steps, keep those in doubt, train the choosing steps on them; writes `out`.
+
+    Raises:
+        InputError: neither `steps` nor `minutes`, no such world, no usable data or another game's,
+            or an `out` that exists or is no `.safetensors` file.
+        WorkError: the disk is full.
+    """
+    if (config.steps > 0) == (config.minutes > 0):
+        raise InputError("how long? give either steps=5000 or minutes=10")
+    out = Path(config.out)
+    if out.suffix != ".safetensors" or out.exists():
+        raise InputError(f"out={out}: expected a new file, NAME.safetensors")
+    device = choose_device(config.device, config.threads)
+    world = World.load(config.world, device)
+    dataset = open_dataset(config.data, config.strict)
+    _check_game(world, dataset)
+    training, held_out = dataset.split(config.holdout)
+    held_out = held_out if held_out.episodes else training
+    print(f"before: {_told(validate(world, held_out))}", flush=True)
+    kept = keep(world.model, training, config, device)
+    print(f"{len(kept.frame)} of {training.steps} steps kept", flush=True)
+    updates = _train(world.model, kept, config, device)
+    how = {"settled": shlex.join(["worldflow", *sys.argv[1:]]), "settled_updates": updates}
+    card = dataclasses.replace(world.card, training=world.card.training | how, metrics={})
+    settled = dataclasses.replace(world, card=card)
+    print(f"after {updates} updates: {_told(validate(settled, held_out))}", flush=True)
+    settled.save(out)
+    print(f"world: {out}", flush=True)
+
+
+def _check_game(world: World, dataset: Dataset) -> None:
+    header, card = dataset.header, world.card
+    same = header.source == card.game and tuple(header.action_names) == tuple(card.action_names)
+    if not same or dataset.frame_shape[0] != world.model.size:
+        raise InputError(
+            f"{dataset.episodes[0].path} is of {header.source} at {dataset.frame_shape[0]} pixels, "
+            f"the world of {card.game} at {world.model.size}: give the data that it was trained on"
+        )
+
+
+def _told(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+
+
+def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str) -> Kept:
+    """The steps of `dataset` that the base is most in doubt of, and some others, as `Kept`."""
+    sampler = ClipSampler(dataset, 1, 1, config.seed, past=model.config.history - 1)
+    doubts = np.concatenate(
+        [
+            doubt(given, model.base.floor).cpu().numpy()
+            for given, _ in _conditions(
+                model, sampler, np.arange(dataset.steps), device, "looking at all steps"
+            )
+        ]
+    )
+    chosen = choose(doubts, config.kept, config.others, config.seed)
+    parts = [
+        (given.features.coarse, _quarter(given.mean), _quarter(frame))
+        for given, frame in _conditions(model, sampler, chosen, device, "keeping features")
+    ]
+    return Kept(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def choose(doubts: NDArray[np.float32], count: int, others: float, seed: int) -> NDArray[np.int64]:
+    """`count` steps, or all there are, ascending: the doubtful first, a share `others` any.
+
+    `doubts` end at a ceiling, so there is a lot to draw among the greatest.
+    """
+    lots = np.random.default_rng(seed).permutation(len(doubts))
+    count = min(count, len(doubts))
+    doubtful = lots[np.argsort(-doubts[lots], kind="stable")][: count - int(others * count)]
+    rest = np.setdiff1d(lots, doubtful, assume_unique=True)
+    any_others = np.random.default_rng(seed + 1).choice(rest, count - len(doubtful), replace=False)
+    return np.sort(np.concatenate((doubtful, any_others)))
+
+
+@torch.no_grad()
+def _conditions(
+    model: WorldModel,
+    sampler: ClipSampler,
+    steps: NDArray[np.int64],
+    device: str,
+    what: str,
+) -> Iterator[tuple[Conditions, Tensor]]:
+    """What is known of the frames that `steps` lead to, and those frames; LOOK at a time."""
+    from tqdm import tqdm
+
+    for first in tqdm(range(0, len(steps), LOOK), desc=what):
+        clips = sampler.steps(steps[first : first + LOOK])
+        frames = to_signed(clips.frames.to(device))
+        actions = torch.from_numpy(clips.actions).to(device)
+        with _autocast(device):
+            yield model.conditions(frames[:, :-1], actions), frames[:, -1]
+
+
+def _quarter(picture: Tensor) -> Tensor:
+    return haar.pyramid(picture, 2).pictures[0]
+
+
+def _autocast(device: str) -> AbstractContextManager[Any]:
+    quick = quick_type(device)
+    return torch.autocast(device, torch.bfloat16, enabled=quick is torch.bfloat16)
+
+
+def _train(model: WorldModel, kept: Kept, config: SettleConfig, device: str) -> int:
+    """Moves the choosing steps of `model`, in place, to their running mean; the updates made."""
+    choosing = nn.ModuleList(model.flow.choosing()).requires_grad_(True)
+    parameters: list[Tensor] = list(choosing.parameters())
+    optimizers = make_optimizers(choosing, config.weight_decay, quick_type(device))
+    average = [parameter.detach().clone() for parameter in parameters]
+    draws = np.random.default_rng(config.seed)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    began, step = time.perf_counter(), 0
+
+    def spent() -> float:
+        if config.steps:
+            return step / config.steps
+        return (time.perf_counter() - began) / (60 * config.minutes)
+
+    while (share := spent()) < 1:
+        rows = torch.from_numpy(draws.integers(len(kept.frame), size=config.batch)).to(device)
+        for parameter in parameters:
+            parameter.grad = None
+        torch.autograd.backward(_loss(model, Kept(*(part[rows] for part in kept)), generator))
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        rate = config.learning_rate * min(1.0, (step + 1) / WARMUP) * (1 - share)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        step += 1
+        decay = min(config.average, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(average, parameters, 1 - decay)
+    with torch.no_grad():
+        torch._foreach_copy_(parameters, average)
+    choosing.requires_grad_(False)
+    return step
+
+
+def _loss(model: WorldModel, kept: Kept, generator: torch.Generator) -> Tensor:
+    """The choosing steps' negative log-likelihood, nats per site."""
+    # The pyramid is orthonormal: noise of a frame is the same noise of its smaller pictures.
+    y = kept.frame + model.config.sigma * normal(kept.frame.shape, generator)
+    features = kept.features.contiguous(memory_format=torch.channels_last)
+    with _autocast(generator.device.type):
+        sites = model.flow.choosing_sites(y, features, kept.mean)
+    return -torch.stack([part.log_prob.mean() for part in sites]).sum()
