@@ -270,11 +270,12 @@ class ClipSampler:
         draws = self._draws(step, batch)[:, 1] * cumulative[-1]
         return self.steps(np.searchsorted(cumulative, draws, side="right"))
 
-    def steps(self, numbers: NDArray[np.int64]) -> Clips:
-        """The steps `numbers` `(B,)` of the data set, as clips of a single step."""
+    def steps(self, numbers: NDArray[np.int64], horizon: int = 1) -> Clips:
+        """The steps `numbers` `(B,)` of the data set, and those after them, as clips."""
         episode, first = self._find(numbers)
+        stop = np.minimum(first + horizon, self._lengths[episode])
         known = np.minimum(first, self._past)
-        return self._read(_Places(episode, first, first + 1, known), horizon=1)
+        return self._read(_Places(episode, first, stop, known), horizon)
 
     def _draws(self, step: int, batch: int) -> NDArray[np.float64]:
         """Four uniform draws in [0, 1) for each row: `(batch, 4)`."""

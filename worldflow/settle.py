@@ -12,7 +12,6 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worldflow import haar
-from worldflow.base import Conditions
 from worldflow.cost import quick_type
-from worldflow.dataset import ClipSampler, Dataset, open_dataset
-from worldflow.doubt import doubt
+from worldflow.dataset import Clips, ClipSampler, Dataset, open_dataset
+from worldflow.doubt import CEILING, doubt
 from worldflow.errors import InputError
 from worldflow.model import WorldModel, to_signed
 from worldflow.optimizer import make_optimizers
@@ -36,7 +33,7 @@ from worldflow.playable import choose_device
 from worldflow.validation import validate
 from worldflow.world import World
 
-LOOK = 256  # steps looked at side by side
+LOOK = 16  # clips looked at side by side
 WARMUP = 50  # updates of rising learning rate
 CLIP = 0.1  # norm that gradients are cut to; both optimisers go by direction more than by length
 
@@ -116,55 +113,65 @@ def _told(figures: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
 
 
-def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str) -> Kept:
-    """The steps of `dataset` that the base is most in doubt of, and some others, as `Kept`."""
-    sampler = ClipSampler(dataset, 1, 1, config.seed, past=model.config.history - 1)
-    doubts = np.concatenate(
-        [
-            doubt(given, model.base.floor).cpu().numpy()
-            for given, _ in _conditions(
-                model, sampler, np.arange(dataset.steps), device, "looking at all steps"
-            )
-        ]
-    )
-    chosen = choose(doubts, config.kept, config.others, config.seed)
-    parts = [
-        (given.features.coarse, _quarter(given.mean), _quarter(frame))
-        for given, frame in _conditions(model, sampler, chosen, device, "keeping features")
-    ]
-    return Kept(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-
-def choose(doubts: NDArray[np.float32], count: int, others: float, seed: int) -> NDArray[np.int64]:
-    """`count` steps, or all there are, ascending: the doubtful first, a share `others` any.
-
-    `doubts` end at a ceiling, so there is a lot to draw among the greatest.
-    """
-    lots = np.random.default_rng(seed).permutation(len(doubts))
-    count = min(count, len(doubts))
-    doubtful = lots[np.argsort(-doubts[lots], kind="stable")][: count - int(others * count)]
-    rest = np.setdiff1d(lots, doubtful, assume_unique=True)
-    any_others = np.random.default_rng(seed + 1).choice(rest, count - len(doubtful), replace=False)
-    return np.sort(np.concatenate((doubtful, any_others)))
-
-
 @torch.no_grad()
-def _conditions(
-    model: WorldModel,
-    sampler: ClipSampler,
-    steps: NDArray[np.int64],
-    device: str,
-    what: str,
-) -> Iterator[tuple[Conditions, Tensor]]:
-    """What is known of the frames that `steps` lead to, and those frames; LOOK at a time."""
+def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str) -> Kept:
+    """The steps of `dataset` that the base is most in doubt of, and some others, as `Kept`.
+
+    Looked at in clips longer than the attention's window, for what a step knows must be what it
+    knows in play: without a memory the features are others (docs/experiments.md, 80).
+    """
     from tqdm import tqdm
 
-    for first in tqdm(range(0, len(steps), LOOK), desc=what):
-        clips = sampler.steps(steps[first : first + LOOK])
-        frames = to_signed(clips.frames.to(device))
-        actions = torch.from_numpy(clips.actions).to(device)
-        with _autocast(device):
-            yield model.conditions(frames[:, :-1], actions), frames[:, -1]
+    length = model.config.window + 8
+    sampler = ClipSampler(dataset, 1, 1, config.seed, past=model.config.history - 1)
+    lots = np.random.default_rng(config.seed).random(dataset.steps)
+    ends = np.cumsum([len(episode) for episode in dataset.episodes])
+    starts = np.concatenate(
+        [
+            np.arange(end - len(episode), end, length)
+            for end, episode in zip(ends, dataset.episodes, strict=True)
+        ]
+    )
+    best, kept = torch.empty(0, device=device), _none(model, device)
+    for first in tqdm(range(0, len(starts), LOOK), desc="looking"):
+        clips = sampler.steps(starts[first : first + LOOK], length)
+        valid = torch.from_numpy(clips.valid.flatten()).to(device)
+        doubts, found = _looked_at(model, clips, device)
+        lot = torch.from_numpy(lots[clips.index.flatten()]).to(device)
+        ranks = rank(doubts, lot, config.others * config.kept / dataset.steps)[valid]
+        ranks, found = torch.cat((best, ranks)), Kept(*(part[valid] for part in found))
+        best, order = ranks.topk(min(config.kept, len(ranks)))
+        kept = Kept(*(torch.cat(pair)[order] for pair in zip(kept, found, strict=True)))
+    return kept
+
+
+def rank(doubts: Tensor, lot: Tensor, others: float) -> Tensor:
+    """What the steps to keep are chosen by, greatest first `(N,)`.
+
+    The doubtful, and whatever doubt they are in a share `others` of all. Doubts `(N,)` end at a
+    ceiling, so there is a `lot` `(N,)` in [0, 1) to draw among the greatest.
+    """
+    return torch.where(lot < others, 2 * CEILING, doubts + lot).float()
+
+
+def _looked_at(model: WorldModel, clips: Clips, device: str) -> tuple[Tensor, Kept]:
+    """The doubt of each of N = B*T steps `(N,)`, and what could be kept of it."""
+    frames = to_signed(clips.frames.to(device))
+    with _autocast(device):
+        given = model.conditions(frames[:, :-1], torch.from_numpy(clips.actions).to(device))
+    frame = frames[:, model.config.history :].flatten(0, 1)
+    found = Kept(given.features.coarse, _quarter(given.mean), _quarter(frame))
+    return doubt(given, model.base.floor), found
+
+
+def _none(model: WorldModel, device: str) -> Kept:
+    """`Kept` of no step."""
+    small, quick = model.size // 4, quick_type(device)
+    features = torch.empty(
+        (0, model.config.channels[2], model.size // 8, model.size // 8), device=device, dtype=quick
+    )
+    picture = torch.empty((0, 3, small, small), device=device)
+    return Kept(features, picture, picture)
 
 
 def _quarter(picture: Tensor) -> Tensor:
