@@ -74,7 +74,7 @@ def test_what_was_recorded_becomes_likelier(config: SettleConfig) -> None:
 
 
 def test_the_same_command_settles_the_same_world(config: SettleConfig, tmp_path: Path) -> None:
-    again = dataclasses.replace(config, out=str(tmp_path / "again.safetensors"))
+    again = dataclasses.replace(config, out=str(tmp_path / "new" / "again.safetensors"))
     settle(config)
     settle(again)
     assert World.load(config.out).hash == World.load(again.out).hash

@@ -12,7 +12,7 @@ import dataclasses
 import shlex
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from worldflow import haar
+from worldflow.checkpoint import Progress
 from worldflow.cost import quick_type
 from worldflow.dataset import Clips, ClipSampler, Dataset, open_dataset
 from worldflow.doubt import CEILING, doubt
 from worldflow.errors import InputError
+from worldflow.journal import ProgressBar
 from worldflow.model import WorldModel, to_signed
 from worldflow.optimizer import make_optimizers
 from worldflow.own_pictures import normal
@@ -82,6 +84,7 @@ def settle(config: SettleConfig) -> None:
     if out.suffix != ".safetensors" or out.exists():
         raise InputError(f"out={out}: expected a new file, NAME.safetensors")
     device = choose_device(config.device, config.threads)
+    out.parent.mkdir(parents=True, exist_ok=True)  # before all the work
     world = World.load(config.world, device)
     dataset = open_dataset(config.data, config.strict)
     _check_game(world, dataset)
@@ -191,32 +194,36 @@ def _train(model: WorldModel, kept: Kept, config: SettleConfig, device: str) -> 
     average = [parameter.detach().clone() for parameter in parameters]
     draws = np.random.default_rng(config.seed)
     generator = torch.Generator(device).manual_seed(config.seed)
-    began, step = time.perf_counter(), 0
+    began, progress = time.perf_counter(), Progress()
 
     def spent() -> float:
         if config.steps:
-            return step / config.steps
-        return (time.perf_counter() - began) / (60 * config.minutes)
+            return progress.step / config.steps
+        return progress.seconds / (60 * config.minutes)
 
-    while (share := spent()) < 1:
-        rows = torch.from_numpy(draws.integers(len(kept.frame), size=config.batch)).to(device)
-        for parameter in parameters:
-            parameter.grad = None
-        torch.autograd.backward(_loss(model, Kept(*(part[rows] for part in kept)), generator))
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-        rate = config.learning_rate * min(1.0, (step + 1) / WARMUP) * (1 - share)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-        step += 1
-        decay = min(config.average, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(average, parameters, 1 - decay)
+    with closing(ProgressBar(config.steps, config.minutes, progress)) as bar:
+        while (share := spent()) < 1:
+            rows = torch.from_numpy(draws.integers(len(kept.frame), size=config.batch)).to(device)
+            for parameter in parameters:
+                parameter.grad = None
+            torch.autograd.backward(_loss(model, Kept(*(part[rows] for part in kept)), generator))
+            torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+            rate = config.learning_rate * min(1.0, (progress.step + 1) / WARMUP) * (1 - share)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+            progress.step += 1
+            progress.frames += config.batch
+            progress.seconds = time.perf_counter() - began
+            decay = min(config.average, (1 + progress.step) / (10 + progress.step))
+            with torch.no_grad():
+                torch._foreach_lerp_(average, parameters, 1 - decay)
+            bar.advance(progress)
     with torch.no_grad():
         torch._foreach_copy_(parameters, average)
     choosing.requires_grad_(False)
-    return step
+    return progress.step
 
 
 def _loss(model: WorldModel, kept: Kept, generator: torch.Generator) -> Tensor:
