@@ -276,7 +276,7 @@ class MultiscaleFlow(nn.Module):
             sites.append(step.sites(details[i], *_known(i, pictures[i], given, means)))
         return sites
 
-    def choosing(self) -> tuple["CoarseStep", "DetailStep"]:
+    def choosing(self) -> tuple[CoarseStep, DetailStep]:
         """The steps that draw the picture of a quarter of the size, by which all is decided."""
         first = self.details[0]
         assert isinstance(first, DetailStep)

@@ -15,7 +15,7 @@ from worldflow.captured import Captured
 from worldflow.dataset import Clips
 from worldflow.model import WorldModel
 from worldflow.objective import Batch, ObjectiveConfig, loss_parts, prepared, training_loss
-from worldflow.optimizer import make_optimizers
+from worldflow.optimizer import make_optimizers, move
 from worldflow.own_pictures import shown
 
 
@@ -82,10 +82,7 @@ class Learning:
         return Gradients({name: value.detach() for name, value in figures.items()}, doubts, norm)
 
     def _move_weights(self, learning_rate: Tensor | float) -> None:
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            optimizer.step()
+        move(self.optimizers, learning_rate)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         kind = self.model.reward_support.device.type

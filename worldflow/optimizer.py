@@ -30,7 +30,7 @@ def make_optimizers(
     Muon takes the convolutions but those that are read out, whose outputs have units of
     their own. AdamW takes these, linear layers, tables, and without weight decay
     all vectors and the backdrops. `quick` is the type that Muon iterates in. Both wait for a
-    learning rate: theirs is 0. A parameter that requires no gradient stays as it is.
+    learning rate: theirs is 0.
     """
     by_muon: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
@@ -38,8 +38,6 @@ def make_optimizers(
     for name, layer in model.named_modules():
         inner = isinstance(layer, nn.Conv2d) and name.split(".")[-1] not in READ_OUTS
         for parameter in layer.parameters(recurse=False):
-            if not parameter.requires_grad:
-                continue
             if parameter.ndim < 2 or parameter is getattr(layer, "backdrops", None):
                 vectors.append(parameter)
             else:
@@ -53,6 +51,14 @@ def make_optimizers(
         Muon(by_muon, 0.0, weight_decay, quick),
         torch.optim.AdamW(adamw, lr=0.0, betas=(0.9, 0.99), capturable=capturable),
     ]
+
+
+def move(optimizers: Iterable[torch.optim.Optimizer], learning_rate: Tensor | float) -> None:
+    """One step of each at `learning_rate`."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
 
 
 class Muon(torch.optim.Optimizer):

@@ -29,7 +29,7 @@ from worldflow.doubt import CEILING, doubt
 from worldflow.errors import InputError
 from worldflow.journal import ProgressBar
 from worldflow.model import WorldModel, to_signed
-from worldflow.optimizer import make_optimizers
+from worldflow.optimizer import make_optimizers, move
 from worldflow.own_pictures import normal
 from worldflow.playable import choose_device
 from worldflow.validation import validate
@@ -209,10 +209,7 @@ def _train(model: WorldModel, kept: Kept, config: SettleConfig, device: str) -> 
             torch.autograd.backward(_loss(model, Kept(*(part[rows] for part in kept)), generator))
             torch.nn.utils.clip_grad_norm_(parameters, CLIP)
             rate = config.learning_rate * min(1.0, (progress.step + 1) / WARMUP) * (1 - share)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
+            move(optimizers, rate)
             progress.step += 1
             progress.frames += config.batch
             progress.seconds = time.perf_counter() - began
