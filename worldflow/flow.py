@@ -32,7 +32,7 @@ def asinh_units(apart: Tensor, sigma: float) -> Tensor:
     """
     units = apart / sigma
     size = units.abs()
-    return units.sign() * torch.log(size + torch.sqrt(size.square() + 1))
+    return units.sign() * torch.log(size + torch.sqrt(size * size + 1))
 
 
 class Rendering(nn.Module):
@@ -103,12 +103,14 @@ class CoarseStep(nn.Module):
 
         On the grid of all cells; `mean` `(N, 3, h, w)` is the base's coarse picture.
         """
-        return self._told(self.masks[index : index + 1], drawn, context, mean)
+        masks = self.masks[index : index + 1]
+        # Before the first group nothing is drawn: exported, what is the same for all is no work.
+        apart = (drawn - mean) * masks[:, 3:4] if index else torch.zeros_like(mean[:1])
+        return self._told(masks, apart, context, mean)
 
     def _told(
-        self, masks: Tensor, drawn: Tensor, context: Tensor, mean: Tensor
+        self, masks: Tensor, apart: Tensor, context: Tensor, mean: Tensor
     ) -> tuple[Tensor, Tensor]:
-        apart = (drawn - mean) * masks[:, 3:4]
         seen = F.pad(asinh_units(apart, self.sigma), (0, 0, 0, 0, 0, 2)) + masks
         h = F.silu(context + self.from_drawn(seen))
         h = F.silu(self.conv2(F.silu(self.conv1(h))))
@@ -128,12 +130,13 @@ class CoarseStep(nn.Module):
         # All is known, so all groups at once: a GPU's time goes into the number of its kernels.
         rows = value.shape[0]  # and not `len`, of which an export would make a constant
         masks = self.masks[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)
-        known = (
-            each.expand(groups, -1, -1, -1, -1).flatten(0, 1) for each in (value, context, mean)
+        apart, context, mean = (
+            each.expand(groups, -1, -1, -1, -1).flatten(0, 1)
+            for each in (value - mean, context, mean)
         )
         hidden, centre = (
             torch.cat([self.cells(group, i) for i, group in enumerate(self._by_group(each))])
-            for each in self._told(masks, *known)
+            for each in self._told(masks, apart * masks[:, 3:4], context, mean)
         )
         cells = torch.cat([self.cells(value, index) for index in range(groups)])
         found = _sites(self.head(hidden, centre), centre, cells)

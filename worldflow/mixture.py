@@ -28,12 +28,12 @@ class Mixture(NamedTuple):
     log_scale: Tensor  # (N, K, d, h, w)
 
     def component(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-scale `(N, d, h, w)` of the components `index` `(N, h, w)`."""
-        return chosen(self.mean, index), chosen(self.log_scale, index)
+        """Mean and scale `(N, d, h, w)` of the components `index` `(N, h, w)`."""
+        return chosen(self.mean, index), torch.exp(chosen(self.log_scale, index))
 
 
 Component = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From component indices `(N, h, w)` to mean and log-scale `(N, d, h, w)`."""
+"""From component indices `(N, h, w)` to mean and scale `(N, d, h, w)`."""
 
 
 def floored_log_weights(logits: Tensor) -> Tensor:
@@ -79,9 +79,8 @@ def decode(
     """
     below = boundaries(log_weights, temperature)
     index = (below <= standard_normal_cdf(selector)[:, None]).sum(dim=1)  # (N, h, w)
-    mean, log_scale = component(index)
-    scale, heat = torch.exp(log_scale), _heat(temperature)
-    return mean + eps * torch.maximum(scale * heat, scale.clamp(max=noise_floor))
+    mean, scale = component(index)
+    return mean + eps * torch.maximum(scale * _heat(temperature), scale.clamp(max=noise_floor))
 
 
 def encode(
@@ -112,8 +111,8 @@ def origin(mixture: Mixture, value: Tensor, draw: Tensor) -> Tensor:
 def redraw(mixture: Mixture, value: Tensor, eps: Tensor, selector: Tensor) -> Tensor:
     """Another draw from the component that `value` came from; noise as `decode` takes it."""
     index = origin(mixture, value, standard_normal_cdf(selector))
-    mean, log_scale = mixture.component(index)
-    return mean + eps * torch.exp(log_scale)
+    mean, scale = mixture.component(index)
+    return mean + eps * scale
 
 
 def boundaries(log_weights: Tensor, temperature: Tensor) -> Tensor:
@@ -135,4 +134,4 @@ def standard_normal_cdf(z: Tensor) -> Tensor:
 def chosen(values: Tensor, index: Tensor) -> Tensor:
     """`(N, K, d, h, w)` at `index` `(N, h, w)` -> `(N, d, h, w)`."""
     d = values.shape[2]
-    return values.gather(1, index[:, None, None].expand(-1, -1, d, -1, -1))[:, 0]
+    return values.gather(1, index[:, None, None].expand(-1, -1, d, -1, -1)).squeeze(1)

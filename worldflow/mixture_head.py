@@ -53,11 +53,11 @@ class MixtureHead(nn.Module):
 
     def forward(self, hidden: Tensor, centre: Tensor) -> Mixture:
         """`hidden` `(N, C, h, w)`, `centre` `(N, d, h, w)`."""
-        line, shift = self._line(hidden), self._each(self.shift, hidden)
+        line, shift = self._told(self.line, hidden) * self.reach, self._each(self.shift, hidden)
         spread = self._each(self.spread, hidden)
         gap = torch.sigmoid(self._told(self.gap, hidden))[:, None]
         return Mixture(
-            self._log_weights(hidden),
+            mixture.floored_log_weights(self._told(self.weigh, hidden)),
             self._mean(centre[:, None], line[:, None], self.places, shift),
             self._log_scale(line[:, None], self.on_line * gap, spread),
         )
@@ -66,16 +66,18 @@ class MixtureHead(nn.Module):
         self, hidden: Tensor, centre: Tensor, eps: Tensor, selector: Tensor, temperature: Tensor
     ) -> Tensor:
         """`mixture.decode` of what `forward` gives, but only chosen components are worked out."""
-        line, gap = self._line(hidden), torch.sigmoid(self._told(self.gap, hidden))
-        shift, spread = self._each(self.shift, hidden), self._each(self.spread, hidden)
+        logits, line, gap, of_each = self._at_once(hidden)
+        gap = torch.sigmoid(gap)
 
         def component(index: Tensor) -> tuple[Tensor, Tensor]:
-            place = self.places.view(-1)[index][:, None]
-            own_shift, own_spread = (mixture.chosen(each, index) for each in (shift, spread))
-            mean = self._mean(centre, line, place, own_shift)
-            return mean, self._log_scale(line, gap * (index > 0)[:, None], own_spread)
+            place, on_line = (each.view(-1)[index][:, None] for each in (self.places, self.on_line))
+            shift, spread = mixture.chosen(of_each, index).chunk(2, dim=1)
+            # `_log_scale` without the logarithm: e^softplus(x) = 1 + e^x
+            own, stretched = math.exp(self.floor) * (1 + torch.exp(spread)), on_line * gap * line
+            scale = torch.sqrt(own * own + stretched * stretched).clamp(max=math.exp(self.widest))
+            return self._mean(centre, line, place, shift), scale
 
-        log_weights = self._log_weights(hidden)
+        log_weights = mixture.floored_log_weights(logits)
         return mixture.decode(log_weights, component, eps, selector, temperature, self.sigma)
 
     def encode(
@@ -94,15 +96,29 @@ class MixtureHead(nn.Module):
         warm = torch.ones_like(eps[:, 0, 0, 0])
         return eps, selector, self.decode(hidden, centre, eps, selector, warm)
 
-    def _log_weights(self, hidden: Tensor) -> Tensor:
-        return mixture.floored_log_weights(self._told(self.weigh, hidden))
+    def _at_once(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits, line, gap, and shift and spread of each `(N, K, 2d, h, w)`, by one layer.
 
-    def _line(self, hidden: Tensor) -> Tensor:
-        return self._told(self.line, hidden) * self.reach
+        Where nothing goes backward, that is the cheaper way.
+        """
+        components, size = self.grid
+
+        def whole(name: str) -> Tensor:
+            shift, spread = (
+                getattr(layer, name).unflatten(0, self.grid) for layer in (self.shift, self.spread)
+            )
+            of_each = torch.cat((shift, spread), dim=1).flatten(0, 1)
+            others = (getattr(layer, name) for layer in (self.weigh, self.line, self.gap))
+            return torch.cat((*others, of_each))
+
+        weight = whole("weight")
+        told = full_precision(F.conv2d(hidden.to(weight.dtype), weight, whole("bias"))).contiguous()
+        logits, line, gap, of_each = told.split((components, size, 1, 2 * components * size), dim=1)
+        return logits, line * self.reach, gap, of_each.unflatten(1, (components, 2 * size))
 
     def _mean(self, centre: Tensor, line: Tensor, place: Tensor, shift: Tensor) -> Tensor:
         # A component moves in units of what is open at its site.
-        unit = torch.sqrt(line.square() + self.sigma**2)
+        unit = torch.sqrt(line * line + self.sigma**2)
         return centre + place * line + shift * unit
 
     def _log_scale(self, line: Tensor, gap: Tensor, spread: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from worldflow.flow import CoarseStep, DetailStep
 from worldflow.model import WorldModel
-from worldflow.trunk import ResidualBlock
+from worldflow.trunk import Film, ResidualBlock
 
 Value = Any  # of onnxscript, which has no types to speak of
 
@@ -33,22 +34,76 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 
 def folded(model: WorldModel) -> WorldModel:
-    """A copy whose residual blocks scale and shift once: the norms' own affine is in the FiLM."""
+    """A copy of fewer operators that computes the same, but for rounding.
+
+    Residual blocks scale and shift once, the norms' own affine being in the FiLM; all FiLMs are one
+    layer; and the flow's units are in its weights.
+    """
     model = copy.deepcopy(model)
-    for block in model.modules():
-        if not isinstance(block, ResidualBlock):
-            continue
+    blocks = [block for block in model.modules() if isinstance(block, ResidualBlock)]
+    with torch.no_grad():
+        _fold_norms(blocks)
+        films = _Films(model.trunk.condition, [block.film for block in blocks])
+        model.trunk.condition = films  # type: ignore[assignment]
+        for index, block in enumerate(blocks):
+            block.film = _Nth(index)  # type: ignore[assignment]
+        flow = model.flow
+        _fold_reach(flow.coarse, flow.coarse.from_features.weight[:, -3:])
+        for step in flow.details:
+            assert isinstance(step, DetailStep)
+            _fold_reach(step, step.conv1.weight[:, -12:-9])
+    return model
+
+
+class _Films(nn.Module):
+    """Actions `(N, 32*L)` -> scale and shift of every block."""
+
+    def __init__(self, condition: nn.Module, films: list[Film]) -> None:
+        super().__init__()
+        self.condition = condition
+        self.sizes = [size for film in films for size in 2 * [film.out_features // 2]]
+        self.all = nn.Linear(films[0].in_features, sum(self.sizes))
+        self.all.weight.copy_(torch.cat([film.weight for film in films]))
+        self.all.bias.copy_(torch.cat([film.bias for film in films]))
+        for scale in self.all.bias.split(self.sizes)[0::2]:
+            scale += 1
+
+    def forward(self, actions: Tensor) -> list[tuple[Tensor, Tensor]]:
+        told = self.all(self.condition(actions))[:, :, None, None].split(self.sizes, dim=1)
+        return list(zip(told[0::2], told[1::2], strict=True))
+
+
+class _Nth(nn.Module):
+    """The place of a block's FiLM in what `_Films` gives."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+
+    def forward(self, films: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        return films[self.index]
+
+
+def _fold_reach(step: CoarseStep | DetailStep, of_mean: Tensor) -> None:
+    """Makes a step of the flow compute in units of 1; `of_mean`: its weights for the mean."""
+    of_mean /= step.reach
+    step.rendering.look.weight /= step.reach
+    for parameter in (*step.rendering.out.parameters(), *step.head.line.parameters()):
+        parameter.mul_(step.reach)
+    step.reach = step.rendering.reach = step.head.reach = 1.0
+
+
+def _fold_norms(blocks: list[ResidualBlock]) -> None:
+    for block in blocks:
         gain, offset = block.norm.weight.detach(), block.norm.bias.detach()
         block.norm = nn.GroupNorm(block.norm.num_groups, len(gain), block.norm.eps, affine=False)
-        with torch.no_grad():
-            scale, shift = block.film.weight.chunk(2)
-            scale_bias, shift_bias = block.film.bias.chunk(2)
-            # (gain n + offset) (1 + scale) + shift = n (1 + scale') + shift'
-            shift += offset[:, None] * scale
-            shift_bias += offset * (1 + scale_bias)
-            scale *= gain[:, None]
-            scale_bias.copy_(gain * (1 + scale_bias) - 1)
-    return model
+        scale, shift = block.film.weight.chunk(2)
+        scale_bias, shift_bias = block.film.bias.chunk(2)
+        # (gain n + offset) (1 + scale) + shift = n (1 + scale') + shift'
+        shift += offset[:, None] * scale
+        shift_bias += offset * (1 + scale_bias)
+        scale *= gain[:, None]
+        scale_bias.copy_(gain * (1 + scale_bias) - 1)
 
 
 def halved(model: WorldModel) -> WorldModel:

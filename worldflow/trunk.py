@@ -35,19 +35,27 @@ def zeroed(layer: Layer) -> Layer:
     return layer
 
 
+class Film(nn.Linear):
+    """Condition `(N, D)` -> scale about 1 and shift about 0, each `(N, C, 1, 1)`."""
+
+    def forward(self, condition: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        scale, shift = super().forward(condition).unflatten(1, (-1, 1, 1)).chunk(2, dim=1)
+        return 1 + scale, shift
+
+
 class ResidualBlock(nn.Module):
     """norm -> FiLM -> SiLU -> conv -> SiLU -> conv, added to the input; identity at first."""
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(8, channels)
-        self.film = zeroed(nn.Linear(condition, 2 * channels))
+        self.film = zeroed(Film(condition, 2 * channels))
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.film(condition).unflatten(1, (-1, 1, 1)).chunk(2, dim=1)
-        h = F.silu(torch.addcmul(shift, self.norm(x), 1 + scale))
+        scale, shift = self.film(condition)
+        h = F.silu(torch.addcmul(shift, self.norm(x), scale))
         return x + self.conv2(F.silu(self.conv1(h)))  # type: ignore[no-any-return]
 
 
@@ -63,8 +71,8 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, channels, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(n, 3, self.heads, channels // self.heads, -1)
-        q, k, v = qkv.transpose(-1, -2).unbind(1)  # (N, heads, cells, channels/heads)
+        qkv = self.qkv(self.norm(x)).reshape(n, 3 * self.heads, channels // self.heads, -1)
+        q, k, v = qkv.transpose(2, 3).chunk(3, dim=1)  # (N, heads, cells, channels/heads)
         mixed = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(mixed.transpose(-1, -2).reshape(n, channels, height, width))  # type: ignore[no-any-return]
 
