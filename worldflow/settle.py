@@ -135,17 +135,22 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
             for end, episode in zip(ends, dataset.episodes, strict=True)
         ]
     )
-    best, kept = torch.empty(0, device=device), _none(model, device)
+    best, kept = torch.full((config.kept,), -torch.inf, device=device), _room(model, config, device)
     for first in tqdm(range(0, len(starts), LOOK), desc="looking"):
         clips = sampler.steps(starts[first : first + LOOK], length)
         valid = torch.from_numpy(clips.valid.flatten()).to(device)
         doubts, found = _looked_at(model, clips, device)
         lot = torch.from_numpy(lots[clips.index.flatten()]).to(device)
-        ranks = rank(doubts, lot, config.others * config.kept / dataset.steps)[valid]
-        ranks, found = torch.cat((best, ranks)), Kept(*(part[valid] for part in found))
-        best, order = ranks.topk(min(config.kept, len(ranks)))
-        kept = Kept(*(torch.cat(pair)[order] for pair in zip(kept, found, strict=True)))
-    return kept
+        ranks = rank(doubts, lot, config.others * config.kept / dataset.steps)
+        ranks[~valid] = -torch.inf
+        better = torch.zeros(len(best) + len(ranks), dtype=torch.bool, device=device)
+        better[torch.cat((best, ranks)).topk(len(best)).indices] = True
+        worse, better = (~better[: len(best)]).nonzero()[:, 0], better[len(best) :].nonzero()[:, 0]
+        best[worse] = ranks[better]
+        for rows, others in zip(kept, found, strict=True):
+            rows[worse] = others[better].to(rows.dtype)
+    filled = best > -torch.inf
+    return Kept(*(rows[filled] for rows in kept))
 
 
 def rank(doubts: Tensor, lot: Tensor, others: float) -> Tensor:
@@ -167,14 +172,14 @@ def _looked_at(model: WorldModel, clips: Clips, device: str) -> tuple[Tensor, Ke
     return doubt(given, model.base.floor), found
 
 
-def _none(model: WorldModel, device: str) -> Kept:
-    """`Kept` of no step."""
-    small, quick = model.size // 4, quick_type(device)
+def _room(model: WorldModel, config: SettleConfig, device: str) -> Kept:
+    """Where the kept steps go."""
+    small, grid, steps = model.size // 4, model.size // 8, config.kept
     features = torch.empty(
-        (0, model.config.channels[2], model.size // 8, model.size // 8), device=device, dtype=quick
+        (steps, model.config.channels[2], grid, grid), device=device, dtype=quick_type(device)
     )
-    picture = torch.empty((0, 3, small, small), device=device)
-    return Kept(features, picture, picture)
+    pictures = (torch.empty((steps, 3, small, small), device=device) for _ in range(2))
+    return Kept(features, *pictures)
 
 
 def _quarter(picture: Tensor) -> Tensor:
