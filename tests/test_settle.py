@@ -10,10 +10,11 @@ from recorded import HEADER, record
 from tiny_world import SIZE, WINDOW, some_conditions, tiny_model, tiny_world
 
 from worldflow import haar
-from worldflow.dataset import ClipSampler, open_dataset
+from worldflow.dataset import Clips, ClipSampler, open_dataset
 from worldflow.errors import InputError
 from worldflow.model import to_signed
-from worldflow.settle import SettleConfig, keep, rank, settle
+from worldflow.settle import Best, Kept, SettleConfig, keep, out_of_sight, rank, settle
+from worldflow.small_objects import SmallObject
 from worldflow.world import World
 
 MOVES = ("flow.coarse.", "flow.details.0.")
@@ -33,6 +34,7 @@ def config(tmp_path: Path) -> SettleConfig:
         minutes=0.0,
         kept=60,
         others=0.2,
+        unseen=0.0,
         strict=False,
         holdout=0.3,
         seed=0,
@@ -120,6 +122,28 @@ def test_the_doubtful_come_first_and_a_share_of_any() -> None:
     assert 75 <= int((doubts[chosen] > 0).sum()) < 90
 
 
+def test_the_best_of_many_offers_are_the_best_of_all() -> None:
+    model, ranks = tiny_model(), torch.rand(40, generator=torch.Generator().manual_seed(0))
+    frames = torch.arange(40.0).view(-1, 1, 1, 1)
+    best = Best(10, model, "cpu")
+    for part in torch.arange(40).split(7):
+        found = Kept(torch.zeros(1).expand(len(part), 1, 1, 1), frames[part], frames[part])
+        best.offer(ranks[part].masked_fill(part == 3, -torch.inf), found)
+    ranks[3] = -1
+    kept = best.kept().frame[:, 0, 0, 0].long()
+    assert sorted(kept.tolist()) == sorted(ranks.topk(10).indices.tolist())
+
+
+def test_out_of_sight_is_what_the_frames_before_do_not_show() -> None:
+    """Of 9 frames the first and the sixth show it; each step knows 4 frames."""
+    frames = torch.zeros((1, 9, 4, 4, 3), dtype=torch.uint8)
+    frames[0, [0, 5], 1:3, 1:3] = 255
+    nothing = np.zeros((1, 5))
+    clips = Clips(frames, np.zeros((1, 8), np.int64), nothing, nothing, nothing > 0, nothing)  # type: ignore[arg-type]
+    small = SmallObject(lambda f: f[..., 0].astype(np.float32) / 255, mass=4.0)
+    assert out_of_sight(small, clips, 4).tolist() == [False, True, False, False, False]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -127,6 +151,7 @@ def test_the_doubtful_come_first_and_a_share_of_any() -> None:
         ({"minutes": 1.0}, "how long"),
         ({"out": "folder"}, "NAME.safetensors"),
         ({"world": "no-such-world"}, "no-such-world"),
+        ({"unseen": 0.5}, "no object is defined of bounce at 16 pixels"),
     ],
 )
 def test_bad_input_is_refused(config: SettleConfig, changes: dict[str, object], told: str) -> None:

@@ -6,6 +6,11 @@ and all they know is the trunk's coarse features and the base's mean. So these a
 for the steps of which the base is in doubt, and kept: then an update costs a tenth of one of the
 whole model, and none is spent on what is determined. All else of the world stays as it is, to the
 bit.
+
+A base may be sure and wrong: of Breakout's launches, which are rare, it hardly ever thinks
+(docs/experiments.md, 83). So steps before which the game's object is out of sight can be kept,
+too, as many of each action. What is kept depends on what was known before a step only, or the
+odds of what came out would be wrong.
 """
 
 import dataclasses
@@ -19,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worldflow import haar
@@ -26,12 +32,14 @@ from worldflow.checkpoint import Progress
 from worldflow.cost import quick_type
 from worldflow.dataset import Clips, ClipSampler, Dataset, open_dataset
 from worldflow.doubt import CEILING, doubt
+from worldflow.envs.objects import object_of
 from worldflow.errors import InputError
 from worldflow.journal import ProgressBar
 from worldflow.model import WorldModel, to_signed
 from worldflow.optimizer import make_optimizers, move
 from worldflow.own_pictures import normal
 from worldflow.playable import choose_device
+from worldflow.small_objects import FAINT, WHOLE, SmallObject
 from worldflow.validation import validate
 from worldflow.world import World
 
@@ -51,6 +59,7 @@ class SettleConfig:
     minutes: float
     kept: int
     others: float
+    unseen: float
     strict: bool
     holdout: float
     seed: int
@@ -75,7 +84,8 @@ def settle(config: SettleConfig) -> None:
 
     Raises:
         InputError: neither `steps` nor `minutes`, no such world, no usable data or another game's,
-            or an `out` that exists or is no `.safetensors` file.
+            an `unseen` of a game without an object, or an `out` that exists or is no
+            `.safetensors` file.
         WorkError: the disk is full.
     """
     if (config.steps > 0) == (config.minutes > 0):
@@ -88,6 +98,12 @@ def settle(config: SettleConfig) -> None:
     world = World.load(config.world, device)
     dataset = open_dataset(config.data, config.strict)
     _check_game(world, dataset)
+    if config.unseen and not object_of(dataset.header.source, dataset.frame_shape):
+        raise InputError(
+            f"unseen={config.unseen}: no object is defined of {dataset.header.source} at "
+            f"{dataset.frame_shape[0]} pixels (envs/objects.py), so none is out of sight; "
+            "leave unseen out"
+        )
     training, held_out = dataset.split(config.holdout)
     held_out = held_out if held_out.episodes else training
     print(f"before: {_told(validate(world, held_out))}", flush=True)
@@ -135,22 +151,61 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
             for end, episode in zip(ends, dataset.episodes, strict=True)
         ]
     )
-    best, kept = torch.full((config.kept,), -torch.inf, device=device), _room(model, config, device)
+    small = object_of(dataset.header.source, dataset.frame_shape) if config.unseen else None
+    best = Best(int(config.kept * (1 - config.unseen)), model, device)
+    actions = range(len(dataset.header.action_names))
+    each = int(config.kept * config.unseen / len(actions))
+    unseen_by_action = [Best(each, model, device) for _ in actions]
     for first in tqdm(range(0, len(starts), LOOK), desc="looking"):
         clips = sampler.steps(starts[first : first + LOOK], length)
         valid = torch.from_numpy(clips.valid.flatten()).to(device)
         doubts, found = _looked_at(model, clips, device)
-        lot = torch.from_numpy(lots[clips.index.flatten()]).to(device)
+        lot = torch.from_numpy(lots[clips.index.flatten()]).float().to(device)
         ranks = rank(doubts, lot, config.others * config.kept / dataset.steps)
-        ranks[~valid] = -torch.inf
-        better = torch.zeros(len(best) + len(ranks), dtype=torch.bool, device=device)
-        better[torch.cat((best, ranks)).topk(len(best)).indices] = True
-        worse, better = (~better[: len(best)]).nonzero()[:, 0], better[len(best) :].nonzero()[:, 0]
-        best[worse] = ranks[better]
-        for rows, others in zip(kept, found, strict=True):
+        best.offer(ranks.masked_fill(~valid, -torch.inf), found)
+        if small:
+            history = model.config.history
+            gone = torch.from_numpy(out_of_sight(small, clips, history)).to(device) & valid
+            taken = torch.from_numpy(clips.actions[:, history - 1 :].flatten()).to(device)
+            for action, pool in zip(actions, unseen_by_action, strict=True):
+                pool.offer(lot.masked_fill(~gone | (taken != action), -torch.inf), found)
+    pools = [pool.kept() for pool in (best, *unseen_by_action)]
+    return Kept(*(torch.cat(parts) for parts in zip(*pools, strict=True)))
+
+
+class Best:
+    """Of the steps of the greatest ranks, `places` at most, among all that are offered."""
+
+    def __init__(self, places: int, model: WorldModel, device: str) -> None:
+        small, grid = model.size // 4, model.size // 8
+        shape = (places, model.config.channels[2], grid, grid)
+        features = torch.empty(shape, device=device, dtype=quick_type(device))
+        pictures = (torch.empty((places, 3, small, small), device=device) for _ in range(2))
+        self._ranks = torch.full((places,), -torch.inf, device=device)
+        self._kept = Kept(features, *pictures)
+
+    def offer(self, ranks: Tensor, found: Kept) -> None:
+        """Steps of `ranks` `(N,)`, -inf for those that are not to be kept."""
+        both = torch.cat((self._ranks, ranks))
+        chosen = torch.zeros_like(both, dtype=torch.bool)
+        chosen[both.topk(len(self._ranks)).indices] = True
+        old, new = chosen.tensor_split([len(self._ranks)])
+        worse, better = (~old).nonzero()[:, 0], new.nonzero()[:, 0]
+        self._ranks[worse] = ranks[better]
+        for rows, others in zip(self._kept, found, strict=True):
             rows[worse] = others[better].to(rows.dtype)
-    filled = best > -torch.inf
-    return Kept(*(rows[filled] for rows in kept))
+
+    def kept(self) -> Kept:
+        filled = self._ranks > -torch.inf
+        return Kept(*(rows[filled] for rows in self._kept))
+
+
+def out_of_sight(small: SmallObject, clips: Clips, history: int) -> NDArray[np.bool_]:
+    """The steps of `clips` before which none of the `history` frames shows the object `(B*T,)`."""
+    strength = small.strength(clips.frames.cpu().numpy())
+    seen = np.where(strength >= FAINT, strength, 0).sum(axis=(2, 3)) >= WHOLE * small.mass
+    before = np.lib.stride_tricks.sliding_window_view(seen[:, :-1], history, axis=1)
+    return np.asarray(~before.any(axis=2)).ravel()
 
 
 def rank(doubts: Tensor, lot: Tensor, others: float) -> Tensor:
@@ -170,16 +225,6 @@ def _looked_at(model: WorldModel, clips: Clips, device: str) -> tuple[Tensor, Ke
     frame = frames[:, model.config.history :].flatten(0, 1)
     found = Kept(given.features.coarse, _quarter(given.mean), _quarter(frame))
     return doubt(given, model.base.floor), found
-
-
-def _room(model: WorldModel, config: SettleConfig, device: str) -> Kept:
-    """Where the kept steps go."""
-    small, grid, steps = model.size // 4, model.size // 8, config.kept
-    features = torch.empty(
-        (steps, model.config.channels[2], grid, grid), device=device, dtype=quick_type(device)
-    )
-    pictures = (torch.empty((steps, 3, small, small), device=device) for _ in range(2))
-    return Kept(features, *pictures)
 
 
 def _quarter(picture: Tensor) -> Tensor:
