@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from worldflow import mixture
-from worldflow.mixture import WEIGHT_FLOOR, Mixture
+from worldflow.mixture import RARE, WEIGHT_FLOOR, Mixture
 
 SIGMA = 0.05
 
@@ -63,6 +63,18 @@ def test_decode_gives_back_what_was_encoded(shift: float, weight: float) -> None
     value = decode(parts, *noise(parts)) + shift
     again = decode(parts, *mixture.encode(parts, value, torch.Generator().manual_seed(1)))
     torch.testing.assert_close(again, value, atol=1e-5, rtol=0)
+
+
+def test_what_is_rare_is_not_drawn_but_has_its_density() -> None:
+    parts = far_apart(weight=0.9 * RARE)
+    drawn = decode(parts, *noise(parts))
+    assert float(drawn.min()) > -10 * SIGMA
+    never = parts.mean[:, 0]
+    log_prob = mixture.log_prob(parts, never).mean()
+    likeliest = mixture.log_prob(parts, parts.mean[:, 1]).mean()
+    assert float(likeliest - log_prob) == pytest.approx(math.log(0.6 / (0.9 * RARE)), abs=0.1)
+    again = decode(parts, *mixture.encode(parts, never, torch.Generator().manual_seed(1)))
+    torch.testing.assert_close(again, never, atol=1e-5, rtol=0)
 
 
 def test_the_noise_of_a_sample_is_standard_normal() -> None:

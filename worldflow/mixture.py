@@ -17,6 +17,9 @@ from torch import Tensor
 # No component's interval of selectors is ever empty in float32; and small, for a frame has
 # over a thousand sites, and a wide component drawn by its floor alone is a blot on it.
 WEIGHT_FLOOR = 1e-6
+# A frame has over a thousand sites: what is left of a component that was given up, one draw in some
+# hundred of a site, is a blot that stays, now and then (docs/experiments.md, 84).
+RARE = 0.005  # components of less weight have a density, but none is drawn
 SELECTOR_MARGIN = 2.5e-7  # encode stays this far from an interval's ends, so decode finds it
 
 
@@ -90,8 +93,10 @@ def encode(
 
     The component is drawn from its posterior and the selector uniformly inside that
     component's interval, so that noise of a value drawn from the mixture is N(0, 1). The
-    map is therefore not unique; `generator` fixes it.
+    map is therefore not unique; `generator` fixes it. Of a component that is never drawn no
+    noise can tell: such a value is taken for another's, however far off.
     """
+    mixture = mixture._replace(log_weights=drawable(mixture.log_weights))
     draw, place = torch.rand((2, *value[:, 0].shape), generator=generator, device=value.device)
     index = origin(mixture, value, draw)
     eps = (value - chosen(mixture.mean, index)) * torch.exp(-chosen(mixture.log_scale, index))
@@ -117,8 +122,13 @@ def redraw(mixture: Mixture, value: Tensor, eps: Tensor, selector: Tensor) -> Te
 
 def boundaries(log_weights: Tensor, temperature: Tensor) -> Tensor:
     """Where one component's interval of selectors ends and the next begins `(N, K-1, h, w)`."""
-    weights = torch.softmax(log_weights / _heat(temperature), dim=1)
+    weights = torch.softmax(drawable(log_weights) / _heat(temperature), dim=1)
     return torch.cumsum(weights, dim=1)[:, :-1]
+
+
+def drawable(log_weights: Tensor) -> Tensor:
+    """Without the components that are RARE: -inf in their places."""
+    return log_weights.masked_fill(log_weights < math.log(RARE), -math.inf)
 
 
 def _heat(temperature: Tensor) -> Tensor:
