@@ -14,9 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# No component's interval of selectors is ever empty in float32; and small, for a frame has
-# over a thousand sites, and a wide component drawn by its floor alone is a blot on it.
-WEIGHT_FLOOR = 1e-6
+WEIGHT_FLOOR = 1e-6  # every component keeps some density, however sure training has been
 # A frame has over a thousand sites: what is left of a component that was given up, one draw in some
 # hundred of a site, is a blot that stays, now and then (docs/experiments.md, 84).
 RARE = 0.005  # components of less weight have a density, but none is drawn

@@ -53,14 +53,12 @@ class MixtureHead(nn.Module):
 
     def forward(self, hidden: Tensor, centre: Tensor) -> Mixture:
         """`hidden` `(N, C, h, w)`, `centre` `(N, d, h, w)`."""
-        line, shift = self._told(self.line, hidden) * self.reach, self._each(self.shift, hidden)
-        spread = self._each(self.spread, hidden)
-        gap = torch.sigmoid(self._told(self.gap, hidden))[:, None]
-        return Mixture(
-            mixture.floored_log_weights(self._told(self.weigh, hidden)),
-            self._mean(centre[:, None], line[:, None], self.places, shift),
-            self._log_scale(line[:, None], self.on_line * gap, spread),
+        logits, line, gap, shift, spread = (
+            full_precision(layer(hidden)).contiguous()  # channels last would be the slowest order
+            for layer in (self.weigh, self.line, self.gap, self.shift, self.spread)
         )
+        shift, spread = (each.unflatten(1, self.grid) for each in (shift, spread))
+        return self._mixture(centre, logits, line * self.reach, gap, shift, spread)
 
     def decode(
         self, hidden: Tensor, centre: Tensor, eps: Tensor, selector: Tensor, temperature: Tensor
@@ -89,12 +87,31 @@ class MixtureHead(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`eps` and `selector` of `value`, and what `decode` makes of them: it, but for rounding.
 
-        What comes after is to be conditioned on that, to the bit: a rare component's interval of
-        selectors is so narrow that the weights must not differ by a rounding.
+        What comes after is to be conditioned on that, to the bit. So the weights are those that
+        `decode` computes, by the same layer: not even a rounding may make a component rare.
         """
-        eps, selector = mixture.encode(self(hidden, centre), value, generator)
+        logits, line, gap, of_each = self._at_once(hidden)
+        shift, spread = of_each.chunk(2, dim=2)
+        parts = self._mixture(centre, logits, line, gap, shift, spread)
+        eps, selector = mixture.encode(parts, value, generator)
         warm = torch.ones_like(eps[:, 0, 0, 0])
         return eps, selector, self.decode(hidden, centre, eps, selector, warm)
+
+    def _mixture(
+        self,
+        centre: Tensor,
+        logits: Tensor,
+        line: Tensor,
+        gap: Tensor,
+        shift: Tensor,
+        spread: Tensor,
+    ) -> Mixture:
+        line, gap = line[:, None], torch.sigmoid(gap)[:, None]
+        return Mixture(
+            mixture.floored_log_weights(logits),
+            self._mean(centre[:, None], line, self.places, shift),
+            self._log_scale(line, self.on_line * gap, spread),
+        )
 
     def _at_once(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits, line, gap, and shift and spread of each `(N, K, 2d, h, w)`, by one layer.
@@ -125,12 +142,3 @@ class MixtureHead(nn.Module):
         own = torch.exp(2 * (self.floor + F.softplus(spread)))
         # Bounded, so that no frame, however strange, leads to an infinite one after it.
         return (0.5 * torch.log(own + (gap * line).square())).clamp(max=self.widest)
-
-    def _each(self, layer: nn.Module, hidden: Tensor) -> Tensor:
-        """`(N, K, d, h, w)`"""
-        return self._told(layer, hidden).unflatten(1, self.grid)  # type: ignore[no-any-return]
-
-    @staticmethod
-    def _told(layer: nn.Module, hidden: Tensor) -> Tensor:
-        # Channels last would put the sites' densities in the slowest of orders.
-        return full_precision(layer(hidden)).contiguous()
