@@ -151,6 +151,7 @@ def test_out_of_sight_is_what_the_frames_before_do_not_show() -> None:
         ({"minutes": 1.0}, "how long"),
         ({"out": "folder"}, "NAME.safetensors"),
         ({"world": "no-such-world"}, "no-such-world"),
+        ({"unseen": 1.5}, "unseen=1.5: expected a share"),
         ({"unseen": 0.5}, "no object is defined of bounce at 16 pixels"),
     ],
 )

@@ -39,7 +39,7 @@ from worldflow.model import WorldModel, to_signed
 from worldflow.optimizer import make_optimizers, move
 from worldflow.own_pictures import normal
 from worldflow.playable import choose_device
-from worldflow.small_objects import FAINT, WHOLE, SmallObject
+from worldflow.small_objects import SmallObject, count_objects
 from worldflow.validation import validate
 from worldflow.world import World
 
@@ -84,8 +84,8 @@ def settle(config: SettleConfig) -> None:
 
     Raises:
         InputError: neither `steps` nor `minutes`, no such world, no usable data or another game's,
-            an `unseen` of a game without an object, or an `out` that exists or is no
-            `.safetensors` file.
+            an `unseen` that is no share or of a game without an object, or an `out` that exists
+            or is no `.safetensors` file.
         WorkError: the disk is full.
     """
     if (config.steps > 0) == (config.minutes > 0):
@@ -98,6 +98,8 @@ def settle(config: SettleConfig) -> None:
     world = World.load(config.world, device)
     dataset = open_dataset(config.data, config.strict)
     _check_game(world, dataset)
+    if not 0 <= config.unseen <= 1:
+        raise InputError(f"unseen={config.unseen}: expected a share, 0 to 1")
     if config.unseen and not object_of(dataset.header.source, dataset.frame_shape):
         raise InputError(
             f"unseen={config.unseen}: no object is defined of {dataset.header.source} at "
@@ -152,9 +154,9 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
         ]
     )
     small = object_of(dataset.header.source, dataset.frame_shape) if config.unseen else None
-    best = Best(int(config.kept * (1 - config.unseen)), model, device)
+    best = Best(min(int(config.kept * (1 - config.unseen)), dataset.steps), model, device)
     actions = range(len(dataset.header.action_names))
-    each = int(config.kept * config.unseen / len(actions))
+    each = min(int(config.kept * config.unseen / len(actions)), dataset.steps)
     unseen_by_action = [Best(each, model, device) for _ in actions]
     for first in tqdm(range(0, len(starts), LOOK), desc="looking"):
         clips = sampler.steps(starts[first : first + LOOK], length)
@@ -202,8 +204,8 @@ class Best:
 
 def out_of_sight(small: SmallObject, clips: Clips, history: int) -> NDArray[np.bool_]:
     """The steps of `clips` before which none of the `history` frames shows the object `(B*T,)`."""
-    strength = small.strength(clips.frames.cpu().numpy())
-    seen = np.where(strength >= FAINT, strength, 0).sum(axis=(2, 3)) >= WHOLE * small.mass
+    frames = clips.frames.cpu().numpy()
+    seen = count_objects(small, frames.reshape(-1, *frames.shape[2:])).reshape(frames.shape[:2]) > 0
     before = np.lib.stride_tricks.sliding_window_view(seen[:, :-1], history, axis=1)
     return np.asarray(~before.any(axis=2)).ravel()
 
