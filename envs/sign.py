@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 SIGN_PROBABILITIES = (1 / 3, 1 / 3, 1 / 3)
 SIGN_COLOURS = ((240, 110, 220), (90, 230, 230), (240, 240, 240))  # pink, cyan, white
 LIDS = ((46, 50, 80), (96, 84, 60))  # shades in the first and the second half of the cycle
-PLACE = (slice(0, 4), slice(24, 40))  # rows and columns
+PLACE = (slice(0, 4), slice(24, 40))  # rows and columns of a frame of SIZE
+SIZE = 64  # pixels
 CYCLE, COVERS, OPENS = 32, 4, 24  # steps; hidden while COVERS <= phase < OPENS
 CLOCK = CYCLE // 2  # steps of the clock that the dots show
 HIDDEN_FRAMES = OPENS - COVERS
@@ -33,8 +34,12 @@ def draw_sign(frame: NDArray[np.uint8], sign: int, half: int, clock: int) -> Non
 
 
 def read_sign(frames: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Which sign each of `frames` `(..., 64, 64, 3)` shows `(...)`; -1 for none of them."""
-    seen = frames[..., PLACE[0], PLACE[1], :].astype(np.float32)
+    """Which sign each of `frames` `(..., H, W, 3)`, of any size, shows `(...)`; -1 for none."""
+    height, width = (
+        slice(place.start * side // SIZE, place.stop * side // SIZE)
+        for place, side in zip(PLACE, frames.shape[-3:-1], strict=True)
+    )
+    seen = frames[..., height, width, :].astype(np.float32)
     colours = np.array(SIGN_COLOURS, np.float32)[:, None, None]  # (3, 1, 1, 3)
     distance = np.abs(seen[..., None, :, :, :] - colours).mean(axis=(-3, -2, -1))  # (..., 3)
     return np.where(distance.min(-1) <= READ_TOLERANCE, distance.argmin(-1), -1)

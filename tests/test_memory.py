@@ -5,7 +5,7 @@ import pytest
 
 from worldflow.engine import Step
 from worldflow.envs.bounce import BounceGame
-from worldflow.envs.sign import draw_sign, read_sign
+from worldflow.envs.sign import covered, draw_sign, read_sign
 from worldflow.episode import Episode, EpisodeWriter, Header, StepRecord
 from worldflow.memory import has_memory, judge_memory
 from worldflow.rollouts import RolloutConfig
@@ -72,6 +72,22 @@ def test_the_whole_cycle_is_given_and_the_right_sign_counts(episode):
     assert whole.steps >= STEPS // 32 - 1
     assert recall(episode, slice(0, 4)).share == 1.0  # it is shown in the first four frames
     assert recall(episode, slice(4, 24)).share < 1.0  # there is but the lid
+
+
+@pytest.mark.parametrize("size", [16, 32, 48])
+def test_signs_are_read_in_smaller_frames_too(size):
+    game = BounceGame(memory=True, size=size)
+    frame, _ = game.reset(seed=3)
+    shown = []
+    for _ in range(64):
+        state = game.state()
+        sign = -1 if covered(state.half, state.clock) else state.sign
+        shown.append((int(read_sign(frame)), sign))
+        frame, _, terminated, *_ = game.step(0)
+        if terminated:
+            frame, _ = game.reset()
+    assert {read for read, _ in shown} > {-1}
+    assert all(read == true for read, true in shown)
 
 
 def test_no_more_places_than_asked_for(episode):
