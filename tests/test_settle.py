@@ -13,7 +13,7 @@ from worldflow import haar
 from worldflow.dataset import Clips, ClipSampler, open_dataset
 from worldflow.errors import InputError
 from worldflow.model import to_signed
-from worldflow.settle import Best, Kept, SettleConfig, keep, out_of_sight, rank, settle
+from worldflow.settle import Best, Kept, SettleConfig, keep, odds, out_of_sight, rank, settle
 from worldflow.small_objects import SmallObject
 from worldflow.world import World
 
@@ -60,7 +60,7 @@ def test_what_was_recorded_becomes_likelier(config: SettleConfig) -> None:
     settle(dataclasses.replace(config, steps=100, learning_rate=1e-2))
     dataset = open_dataset(config.data)
     worlds = [World.load(path) for path in (config.world, config.out)]
-    kept = keep(worlds[0].model, dataset, config, "cpu")
+    (kept,) = keep(worlds[0].model, dataset, config, "cpu")
     with torch.no_grad():
         before, after = (
             [
@@ -98,7 +98,7 @@ def test_the_choosing_sites_are_the_flows_own() -> None:
 def test_all_steps_are_kept_if_there_is_room(config: SettleConfig) -> None:
     """Each with its own next frame, and with features that remember the steps before it."""
     dataset, model = open_dataset(config.data), tiny_model()
-    kept = keep(model, dataset, dataclasses.replace(config, kept=10_000), "cpu")
+    (kept,) = keep(model, dataset, dataclasses.replace(config, kept=10_000), "cpu")
     assert len(kept.frame) == dataset.steps
     # Step 72 of the data is in the second of the 40-step episodes, in its clip from 66 on.
     clips = ClipSampler(dataset, 1, 1, 0, past=3).steps(np.array([66]), WINDOW + 8)
@@ -142,6 +142,23 @@ def test_out_of_sight_is_what_the_frames_before_do_not_show() -> None:
     clips = Clips(frames, np.zeros((1, 8), np.int64), nothing, nothing, nothing > 0, nothing)  # type: ignore[arg-type]
     small = SmallObject(lambda f: f[..., 0].astype(np.float32) / 255, mass=4.0)
     assert out_of_sight(small, clips, 4).tolist() == [False, True, False, False, False]
+
+
+def test_actions_out_of_sight_are_drawn_as_often_however_few_steps_they_have() -> None:
+    sizes = [400, 10, 0, 90]
+    by_pool = [part.sum() for part in np.split(odds(sizes, 0.6), np.cumsum(sizes)[:-1])]
+    assert by_pool == pytest.approx([0.4, 0.3, 0, 0.3])
+    assert odds([7], 0.0) == pytest.approx(np.full(7, 1 / 7))
+    assert odds([5, 0], 0.5) == pytest.approx(np.full(5, 1 / 5))  # nothing is out of sight
+
+
+def test_a_world_that_is_settled_again_tells_both_times(config: SettleConfig) -> None:
+    settle(config)
+    again = Path(config.out).with_name("again.safetensors")
+    settle(dataclasses.replace(config, world=config.out, out=str(again), steps=5))
+    told = World.load(again).card.training
+    assert told["settled_updates"] == 35
+    assert told["settled"].count("worldflow") == 2
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ bit.
 
 A base may be sure and wrong: of Breakout's launches, which are rare, it hardly ever thinks
 (docs/experiments.md, 83). So steps before which the game's object is out of sight can be kept,
-too, as many of each action. What is kept depends on what was known before a step only, or the
-odds of what came out would be wrong.
+too, and each action's are drawn as often (87). What is kept depends on what was known before a
+step only, or the odds of what came out would be wrong.
 """
 
 import dataclasses
@@ -109,11 +109,19 @@ def settle(config: SettleConfig) -> None:
     training, held_out = dataset.split(config.holdout)
     held_out = held_out if held_out.episodes else training
     print(f"before: {_told(validate(world, held_out))}", flush=True)
-    kept = keep(world.model, training, config, device)
-    print(f"{len(kept.frame)} of {training.steps} steps kept", flush=True)
-    updates = _train(world.model, kept, config, device)
-    how = {"settled": shlex.join(["worldflow", *sys.argv[1:]]), "settled_updates": updates}
-    card = dataclasses.replace(world.card, training=world.card.training | how, metrics={})
+    pools = keep(world.model, training, config, device)
+    told = " + ".join(str(len(pool.frame)) for pool in pools)
+    print(f"{told} of {training.steps} steps kept", flush=True)
+    if not any(len(pool.frame) for pool in pools):
+        raise InputError(f"kept={config.kept} unseen={config.unseen}: no step is kept; give others")
+    updates = _train(world.model, pools, config, device)
+    before = world.card.training
+    command = shlex.join(["worldflow", *sys.argv[1:]])
+    how = {
+        "settled": " && ".join(filter(None, (before.get("settled"), command))),
+        "settled_updates": before.get("settled_updates", 0) + updates,
+    }
+    card = dataclasses.replace(world.card, training=before | how, metrics={})
     settled = dataclasses.replace(world, card=card)
     print(f"after {updates} updates: {_told(validate(settled, held_out))}", flush=True)
     settled.save(out)
@@ -135,9 +143,10 @@ def _told(figures: dict[str, float]) -> str:
 
 
 @torch.no_grad()
-def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str) -> Kept:
+def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str) -> list[Kept]:
     """The steps of `dataset` that the base is most in doubt of, and some others, as `Kept`.
 
+    If `unseen` is asked for, so many of each action follow, with the game's object out of sight.
     Looked at in clips longer than the attention's window, for what a step knows must be what it
     knows in play: without a memory the features are others (docs/experiments.md, 80).
     """
@@ -171,8 +180,7 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
             taken = torch.from_numpy(clips.actions[:, history - 1 :].flatten()).to(device)
             for action, pool in zip(actions, unseen_by_action, strict=True):
                 pool.offer(lot.masked_fill(~gone | (taken != action), -torch.inf), found)
-    pools = [pool.kept() for pool in (best, *unseen_by_action)]
-    return Kept(*(torch.cat(parts) for parts in zip(*pools, strict=True)))
+    return [pool.kept() for pool in (best, *(unseen_by_action if small else ()))]
 
 
 class Best:
@@ -238,8 +246,22 @@ def _autocast(device: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, torch.bfloat16, enabled=quick is torch.bfloat16)
 
 
-def _train(model: WorldModel, kept: Kept, config: SettleConfig, device: str) -> int:
+def odds(sizes: list[int], unseen: float) -> NDArray[np.float64]:
+    """How likely each kept step is drawn, by the `sizes` of the pools, the doubtful first.
+
+    The others share `unseen` alike, however few steps one has: an action that is rare while the
+    object is out of sight, like that which brings it, is to be learned as well as the others.
+    """
+    filled = [size > 0 for size in sizes[1:]]
+    shares = [1 - unseen, *(unseen / max(sum(filled), 1) * is_filled for is_filled in filled)]
+    each = np.repeat(np.array(shares) / np.maximum(sizes, 1), sizes)
+    return np.asarray(each / each.sum())
+
+
+def _train(model: WorldModel, pools: list[Kept], config: SettleConfig, device: str) -> int:
     """Moves the choosing steps of `model`, in place, to their running mean; the updates made."""
+    kept = Kept(*(torch.cat(parts) for parts in zip(*pools, strict=True)))
+    drawn_by = np.cumsum(odds([len(pool.frame) for pool in pools], config.unseen))
     choosing = nn.ModuleList(model.flow.choosing()).requires_grad_(True)
     parameters: list[Tensor] = list(choosing.parameters())
     optimizers = make_optimizers(choosing, config.weight_decay, quick_type(device))
@@ -255,7 +277,8 @@ def _train(model: WorldModel, kept: Kept, config: SettleConfig, device: str) -> 
 
     with closing(ProgressBar(config.steps, config.minutes, progress)) as bar:
         while (share := spent()) < 1:
-            rows = torch.from_numpy(draws.integers(len(kept.frame), size=config.batch)).to(device)
+            lots = drawn_by[-1] * draws.random(config.batch)
+            rows = torch.from_numpy(np.searchsorted(drawn_by, lots, side="right")).to(device)
             for parameter in parameters:
                 parameter.grad = None
             torch.autograd.backward(_loss(model, Kept(*(part[rows] for part in kept)), generator))
