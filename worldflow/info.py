@@ -104,8 +104,10 @@ def list_worlds(config: ListConfig) -> None:
         write_new_json(config.out, worlds)
     if not worlds:
         print("this copy of worldflow ships no worlds; make one: worldflow train --help")
+    wide = {key: max((len(world[key]) for world in worlds), default=0) for key in ("name", "game")}
     for world in worlds:
-        print(f"{world['name']:12}  {world['game']:20}  {world['bytes'] / 1e6:.1f} MB")
+        columns = (f"{world[key]:{width}}" for key, width in wide.items())
+        print(*columns, f"{world['bytes'] / 1e6:.1f} MB", sep="  ")
 
 
 def as_table(facts: dict[str, Any]) -> str:
