@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from recorded import HEADER, record
 from tiny_world import SIZE, WINDOW, some_conditions, tiny_model, tiny_world
 
+import worldflow.settle
 from worldflow import haar
 from worldflow.dataset import Clips, ClipSampler, open_dataset
-from worldflow.errors import InputError
+from worldflow.errors import InputError, WorkError
 from worldflow.model import to_signed
 from worldflow.settle import Best, Kept, SettleConfig, keep, odds, out_of_sight, rank, settle
 from worldflow.small_objects import SmallObject
@@ -159,6 +161,24 @@ def test_a_world_that_is_settled_again_tells_both_times(config: SettleConfig) ->
     told = World.load(again).card.training
     assert told["settled_updates"] == 35
     assert told["settled"].count("worldflow") == 2
+
+
+def test_gradients_that_are_not_finite_move_nothing(
+    config: SettleConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, loss = iter([True, False] * 1000), worldflow.settle._loss
+
+    def now_and_then(*arguments: Any) -> torch.Tensor:
+        return loss(*arguments) * (torch.nan if next(lost) else 1)
+
+    monkeypatch.setattr("worldflow.settle._loss", now_and_then)
+    settle(config)
+    after = World.load(config.out).model.state_dict()
+    assert all(bool(value.isfinite().all()) for value in after.values())
+    monkeypatch.setattr("worldflow.settle._loss", lambda *given: loss(*given) * torch.nan)
+    with pytest.raises(WorkError, match=r"below 0\.001"):
+        settle(dataclasses.replace(config, steps=60, out=config.out.replace("settled", "never")))
+    assert not list(Path(config.out).parent.glob("never*"))
 
 
 @pytest.mark.parametrize(

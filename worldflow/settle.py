@@ -33,7 +33,7 @@ from worldflow.cost import quick_type
 from worldflow.dataset import Clips, ClipSampler, Dataset, open_dataset
 from worldflow.doubt import CEILING, doubt
 from worldflow.envs.objects import object_of
-from worldflow.errors import InputError
+from worldflow.errors import InputError, WorkError
 from worldflow.journal import ProgressBar
 from worldflow.model import WorldModel, to_signed
 from worldflow.optimizer import make_optimizers, move
@@ -45,6 +45,7 @@ from worldflow.world import World
 
 LOOK = 16  # clips looked at side by side
 WARMUP = 50  # updates of rising learning rate
+PATIENCE = 50  # updates in a row whose gradients may be of no use
 CLIP = 0.1  # norm that gradients are cut to; both optimisers go by direction more than by length
 
 
@@ -86,7 +87,7 @@ def settle(config: SettleConfig) -> None:
         InputError: neither `steps` nor `minutes`, no such world, no usable data or another game's,
             an `unseen` that is no share or of a game without an object, or an `out` that exists
             or is no `.safetensors` file.
-        WorkError: the disk is full.
+        WorkError: the disk is full, or gradients are not finite, again and again.
     """
     if (config.steps > 0) == (config.minutes > 0):
         raise InputError("how long? give either steps=5000 or minutes=10")
@@ -268,7 +269,7 @@ def _train(model: WorldModel, pools: list[Kept], config: SettleConfig, device: s
     average = [parameter.detach().clone() for parameter in parameters]
     draws = np.random.default_rng(config.seed)
     generator = torch.Generator(device).manual_seed(config.seed)
-    began, progress = time.perf_counter(), Progress()
+    began, progress, in_vain = time.perf_counter(), Progress(), 0
 
     def spent() -> float:
         if config.steps:
@@ -282,9 +283,17 @@ def _train(model: WorldModel, pools: list[Kept], config: SettleConfig, device: s
             for parameter in parameters:
                 parameter.grad = None
             torch.autograd.backward(_loss(model, Kept(*(part[rows] for part in kept)), generator))
-            torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+            # A step of the flow that is far off may overflow: what is not finite moves nothing.
+            in_vain = 0 if norm.isfinite() else in_vain + 1
+            if in_vain == PATIENCE:
+                raise WorkError(
+                    f"{PATIENCE} updates in a row had gradients that are not finite, so nothing is "
+                    f"learned: try a learning_rate below {config.learning_rate}"
+                )
             rate = config.learning_rate * min(1.0, (progress.step + 1) / WARMUP) * (1 - share)
-            move(optimizers, rate)
+            if not in_vain:
+                move(optimizers, rate)
             progress.step += 1
             progress.frames += config.batch
             progress.seconds = time.perf_counter() - began
