@@ -93,8 +93,9 @@ def test_a_file_a_folder_and_a_seed_make_a_policy(path: Path) -> None:
 
 
 def test_every_shipped_world_has_a_player_of_its_own() -> None:
-    assert agent_names() == world_names()
-    for name in world_names():
+    # Save that which is there to show its memory: a script plays it.
+    assert {*agent_names(), "bounce-memory"} == set(world_names())
+    for name in agent_names():
         world = World.load(name)
         cast = make_cast(world.card, name)
         cast.reset(0)
