@@ -14,8 +14,20 @@ import worldflow.settle
 from worldflow import haar
 from worldflow.dataset import Clips, ClipSampler, open_dataset
 from worldflow.errors import InputError, WorkError
+from worldflow.mixture_head import SCALE_FLOOR
 from worldflow.model import to_signed
-from worldflow.settle import Best, Kept, SettleConfig, keep, odds, out_of_sight, rank, settle
+from worldflow.settle import (
+    Best,
+    Kept,
+    Pool,
+    SettleConfig,
+    alike,
+    keep,
+    left_open,
+    odds,
+    out_of_sight,
+    settle,
+)
 from worldflow.small_objects import SmallObject
 from worldflow.world import World
 
@@ -62,7 +74,7 @@ def test_what_was_recorded_becomes_likelier(config: SettleConfig) -> None:
     settle(dataclasses.replace(config, steps=100, learning_rate=1e-2))
     dataset = open_dataset(config.data)
     worlds = [World.load(path) for path in (config.world, config.out)]
-    (kept,) = keep(worlds[0].model, dataset, config, "cpu")
+    kept = keep(worlds[0].model, dataset, config, "cpu")[1].steps
     with torch.no_grad():
         before, after = (
             [
@@ -100,8 +112,9 @@ def test_the_choosing_sites_are_the_flows_own() -> None:
 def test_all_steps_are_kept_if_there_is_room(config: SettleConfig) -> None:
     """Each with its own next frame, and with features that remember the steps before it."""
     dataset, model = open_dataset(config.data), tiny_model()
-    (kept,) = keep(model, dataset, dataclasses.replace(config, kept=10_000), "cpu")
-    assert len(kept.frame) == dataset.steps
+    pools = keep(model, dataset, dataclasses.replace(config, kept=10_000), "cpu")
+    kept = pools[0].steps
+    assert [len(pool.weights) for pool in pools] == [dataset.steps, dataset.steps]
     # Step 72 of the data is in the second of the 40-step episodes, in its clip from 66 on.
     clips = ClipSampler(dataset, 1, 1, 0, past=3).steps(np.array([66]), WINDOW + 8)
     frames = to_signed(clips.frames)
@@ -116,12 +129,50 @@ def test_all_steps_are_kept_if_there_is_room(config: SettleConfig) -> None:
     assert float((alone.features.coarse[0] - features).abs().max()) > 0.3  # so it does matter
 
 
-def test_the_doubtful_come_first_and_a_share_of_any() -> None:
-    doubts = torch.where(torch.arange(1000) % 10 == 0, 50.0, 0.0)
-    lot = torch.rand(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    chosen = rank(doubts, lot, others=0.02).topk(100).indices
-    assert set((lot < 0.02).nonzero()[:, 0].tolist()) <= set(chosen.tolist())
-    assert 75 <= int((doubts[chosen] > 0).sum()) < 90
+def test_what_is_left_most_open_is_kept_and_a_share_of_any(
+    config: SettleConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def brightness(flow: Any, features: Any, mean: torch.Tensor, generator: Any) -> torch.Tensor:
+        return mean.mean(dim=(1, 2, 3)) + 8  # positive
+
+    monkeypatch.setattr("worldflow.settle.left_open", brightness)
+    dataset, model = open_dataset(config.data), tiny_model()
+    everything, _ = keep(model, dataset, dataclasses.replace(config, kept=10_000), "cpu")
+    open_ones, any_ones = keep(model, dataset, config, "cpu")
+    assert (len(open_ones.weights), len(any_ones.weights)) == (48, 12)
+    best = everything.weights.topk(48).values
+    torch.testing.assert_close(open_ones.weights.sort(descending=True).values, best)
+    torch.testing.assert_close(
+        open_ones.weights, open_ones.steps.mean.mean(dim=(1, 2, 3)) + 8, atol=0.01, rtol=0
+    )
+    assert any_ones.weights.unique().tolist() == [1]
+    assert float(any_ones.steps.mean.mean()) < float(open_ones.steps.mean.mean())
+
+
+def test_what_is_left_open_is_the_entropy_above_the_noise() -> None:
+    """Of sites at which two components, as wide as the noise and far apart, are as likely."""
+    model = tiny_model()
+    flow = model.flow
+    with torch.no_grad():
+        for step in flow.choosing():
+            for layer in (step.head.weigh, step.head.spread, step.head.gap, step.rendering.out):
+                layer.weight.zero_()
+            step.head.weigh.bias.fill_(-100.0)[:2] = 0.0
+            step.head.spread.bias.fill_(np.log(1 / SCALE_FLOOR - 1))
+            step.head.gap.bias.fill_(-100.0)
+        features, mean = torch.randn(50, model.config.channels[2], 2, 2), torch.zeros(50, 3, 4, 4)
+        left = left_open(flow, features, mean, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(left, torch.full((50,), 8 * np.log(2.0)), atol=0.01, rtol=0)
+
+
+def test_a_draw_of_the_choosing_steps_is_the_flows_own() -> None:
+    model = tiny_model()
+    given, noise = some_conditions(model, 3), torch.randn(3, model.flow.noise_size)
+    with torch.no_grad():
+        whole = model.flow.decode(noise, given, torch.ones(3))
+        quarter, mean = (haar.pyramid(picture, 2).pictures[0] for picture in (whole, given.mean))
+        drawn = model.flow.choosing_draw(noise, given.features.coarse, mean)
+    torch.testing.assert_close(drawn, quarter, atol=1e-4, rtol=1e-4)
 
 
 def test_the_best_of_many_offers_are_the_best_of_all() -> None:
@@ -132,8 +183,10 @@ def test_the_best_of_many_offers_are_the_best_of_all() -> None:
         found = Kept(torch.zeros(1).expand(len(part), 1, 1, 1), frames[part], frames[part])
         best.offer(ranks[part].masked_fill(part == 3, -torch.inf), found)
     ranks[3] = -1
-    kept = best.kept().frame[:, 0, 0, 0].long()
+    steps, of_steps = best.kept()
+    kept = steps.frame[:, 0, 0, 0].long()
     assert sorted(kept.tolist()) == sorted(ranks.topk(10).indices.tolist())
+    assert torch.equal(of_steps, ranks[kept])
 
 
 def test_out_of_sight_is_what_the_frames_before_do_not_show() -> None:
@@ -147,11 +200,18 @@ def test_out_of_sight_is_what_the_frames_before_do_not_show() -> None:
 
 
 def test_actions_out_of_sight_are_drawn_as_often_however_few_steps_they_have() -> None:
-    sizes = [400, 10, 0, 90]
-    by_pool = [part.sum() for part in np.split(odds(sizes, 0.6), np.cumsum(sizes)[:-1])]
+    model, sizes = tiny_model(), [10, 0, 90]
+    unseen = [Best(size, model, "cpu") for size in sizes]
+    for best, size in zip(unseen, sizes, strict=True):
+        rows = torch.zeros(size, 1, 1, 1)
+        best.offer(torch.rand(size), Kept(rows, rows, rows))
+    pools = alike(unseen, 0.6)
+    open_ones = Pool(pools[2].steps, torch.arange(90.0), 0.4)
+    each = odds([open_ones, *pools])
+    by_pool = [float(part.sum()) for part in np.split(each, [90, 100, 100])]
     assert by_pool == pytest.approx([0.4, 0.3, 0, 0.3])
-    assert odds([7], 0.0) == pytest.approx(np.full(7, 1 / 7))
-    assert odds([5, 0], 0.5) == pytest.approx(np.full(5, 1 / 5))  # nothing is out of sight
+    assert each[[2, 4]] == pytest.approx(0.4 * np.array([2, 4]) / (89 * 45))
+    assert each[90:100] == pytest.approx(np.full(10, 0.03))
 
 
 def test_a_world_that_is_settled_again_tells_both_times(config: SettleConfig) -> None:
@@ -188,7 +248,9 @@ def test_gradients_that_are_not_finite_move_nothing(
         ({"minutes": 1.0}, "how long"),
         ({"out": "folder"}, "NAME.safetensors"),
         ({"world": "no-such-world"}, "no-such-world"),
-        ({"unseen": 1.5}, "unseen=1.5: expected a share"),
+        ({"unseen": 1.5}, "unseen=1.5: expected two shares"),
+        ({"others": -0.1}, "others=-0.1"),
+        ({"kept": 0}, "no step is kept"),
         ({"unseen": 0.5}, "no object is defined of bounce at 16 pixels"),
     ],
 )

@@ -301,6 +301,16 @@ class MultiscaleFlow(nn.Module):
             first.sites(detail, features, picture, of_mean, mean_detail),
         ]
 
+    def choosing_draw(self, noise: Tensor, features: Tensor, mean: Tensor) -> Tensor:
+        """What these draw of `noise` `(N, noise_size)`, as `decode` would; else as above."""
+        coarse, first = self.choosing()
+        eps, picks = self.split_noise(noise)
+        warm = torch.ones_like(noise[:, 0])
+        of_mean, mean_detail = haar.analyse(mean)
+        picture = coarse.decode(eps[0], picks[0], features, of_mean, warm)
+        conditioned = first.conditioned(features, picture, of_mean, mean_detail)
+        return haar.synthesise(picture, first.head.decode(*conditioned, eps[1], picks[1], warm))
+
     def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
         eps, picks = self.split_noise(noise)
         means = haar.pyramid(given.mean, LEVELS)

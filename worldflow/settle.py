@@ -3,13 +3,13 @@
 Which of several futures comes is decided in the 8x8 picture and in the details that make 16x16 of
 it: with both given, the rest follows (docs/experiments.md, 76). Both steps work on a grid of 8x8,
 and all they know is the trunk's coarse features and the base's mean. So these are worked out once,
-for the steps of which the base is in doubt, and kept: then an update costs a tenth of one of the
-whole model, and none is spent on what is determined. All else of the world stays as it is, to the
-bit.
+for the steps of which these two leave most open, and kept: then an update costs a tenth of one of
+the whole model, and little is spent on what is determined. The more they leave open of a step, the
+oftener it is drawn (docs/experiments.md, 89). All else of the world stays as it is, to the bit.
 
-A base may be sure and wrong: of Breakout's launches, which are rare, it hardly ever thinks
-(docs/experiments.md, 83). So steps before which the game's object is out of sight can be kept,
-too, and each action's are drawn as often (87). What is kept depends on what was known before a
+A world may be sure and wrong: of Breakout's launches, which are rare, it hardly ever thinks (83).
+So steps before which the game's object is out of sight can be kept, too, and each action's are
+drawn as often (87). What is kept, and how often it is drawn, depends on what was known before a
 step only, or the odds of what came out would be wrong.
 """
 
@@ -31,9 +31,9 @@ from worldflow import haar
 from worldflow.checkpoint import Progress
 from worldflow.cost import quick_type
 from worldflow.dataset import Clips, ClipSampler, Dataset, open_dataset
-from worldflow.doubt import CEILING, doubt
 from worldflow.envs.objects import object_of
 from worldflow.errors import InputError, WorkError
+from worldflow.flow import MultiscaleFlow
 from worldflow.journal import ProgressBar
 from worldflow.model import WorldModel, to_signed
 from worldflow.optimizer import make_optimizers, move
@@ -46,6 +46,7 @@ from worldflow.world import World
 LOOK = 16  # clips looked at side by side
 WARMUP = 50  # updates of rising learning rate
 PATIENCE = 50  # updates in a row whose gradients may be of no use
+LEAST = 0.01  # nats that a step counts for, however little it leaves open
 CLIP = 0.1  # norm that gradients are cut to; both optimisers go by direction more than by length
 
 
@@ -80,12 +81,20 @@ class Kept(NamedTuple):
     frame: Tensor  # the same of the recorded next frame
 
 
+class Pool(NamedTuple):
+    """Kept steps of one sort."""
+
+    steps: Kept
+    weights: Tensor  # (M,), how often each is drawn, beside the others of its pool
+    share: float  # of the steps of an update
+
+
 def settle(config: SettleConfig) -> None:
-    """Look at all steps, keep those in doubt, train the choosing steps on them; writes `out`.
+    """Look at all steps, keep the open ones, train the choosing steps on them; writes `out`.
 
     Raises:
         InputError: neither `steps` nor `minutes`, no such world, no usable data or another game's,
-            an `unseen` that is no share or of a game without an object, or an `out` that exists
+            shares that are none, `unseen` of a game without an object, or an `out` that exists
             or is no `.safetensors` file.
         WorkError: the disk is full, or gradients are not finite, again and again.
     """
@@ -99,8 +108,10 @@ def settle(config: SettleConfig) -> None:
     world = World.load(config.world, device)
     dataset = open_dataset(config.data, config.strict)
     _check_game(world, dataset)
-    if not 0 <= config.unseen <= 1:
-        raise InputError(f"unseen={config.unseen}: expected a share, 0 to 1")
+    if min(config.others, config.unseen) < 0 or config.others + config.unseen > 1:
+        raise InputError(
+            f"others={config.others} unseen={config.unseen}: expected two shares, together 0 to 1"
+        )
     if config.unseen and not object_of(dataset.header.source, dataset.frame_shape):
         raise InputError(
             f"unseen={config.unseen}: no object is defined of {dataset.header.source} at "
@@ -111,10 +122,10 @@ def settle(config: SettleConfig) -> None:
     held_out = held_out if held_out.episodes else training
     print(f"before: {_told(validate(world, held_out))}", flush=True)
     pools = keep(world.model, training, config, device)
-    told = " + ".join(str(len(pool.frame)) for pool in pools)
+    told = " + ".join(str(len(pool.weights)) for pool in pools)
     print(f"{told} of {training.steps} steps kept", flush=True)
-    if not any(len(pool.frame) for pool in pools):
-        raise InputError(f"kept={config.kept} unseen={config.unseen}: no step is kept; give others")
+    if not any(len(pool.weights) for pool in pools):
+        raise InputError(f"kept={config.kept}: no step is kept; give more")
     updates = _train(world.model, pools, config, device)
     before = world.card.training
     command = shlex.join(["worldflow", *sys.argv[1:]])
@@ -144,8 +155,8 @@ def _told(figures: dict[str, float]) -> str:
 
 
 @torch.no_grad()
-def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str) -> list[Kept]:
-    """The steps of `dataset` that the base is most in doubt of, and some others, as `Kept`.
+def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str) -> list[Pool]:
+    """The steps of `dataset` of which the choosing steps leave most open, and some of any.
 
     If `unseen` is asked for, so many of each action follow, with the game's object out of sight.
     Looked at in clips longer than the attention's window, for what a step knows must be what it
@@ -156,6 +167,7 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
     length = model.config.window + 8
     sampler = ClipSampler(dataset, 1, 1, config.seed, past=model.config.history - 1)
     lots = np.random.default_rng(config.seed).random(dataset.steps)
+    generator = torch.Generator(device).manual_seed(config.seed)
     ends = np.cumsum([len(episode) for episode in dataset.episodes])
     starts = np.concatenate(
         [
@@ -164,24 +176,43 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
         ]
     )
     small = object_of(dataset.header.source, dataset.frame_shape) if config.unseen else None
-    best = Best(min(int(config.kept * (1 - config.unseen)), dataset.steps), model, device)
     actions = range(len(dataset.header.action_names))
-    each = min(int(config.kept * config.unseen / len(actions)), dataset.steps)
-    unseen_by_action = [Best(each, model, device) for _ in actions]
+
+    def best(share: float) -> Best:
+        return Best(min(int(config.kept * share), dataset.steps), model, device)
+
+    open_ones, any_ones = best(1 - config.others - config.unseen), best(config.others)
+    unseen_by_action = [best(config.unseen / len(actions)) for _ in actions if small]
     for first in tqdm(range(0, len(starts), LOOK), desc="looking"):
         clips = sampler.steps(starts[first : first + LOOK], length)
         valid = torch.from_numpy(clips.valid.flatten()).to(device)
-        doubts, found = _looked_at(model, clips, device)
+        found, left = _looked_at(model, clips, generator, device)
         lot = torch.from_numpy(lots[clips.index.flatten()]).float().to(device)
-        ranks = rank(doubts, lot, config.others * config.kept / dataset.steps)
-        best.offer(ranks.masked_fill(~valid, -torch.inf), found)
+        open_ones.offer(left.masked_fill(~valid, -torch.inf), found)
+        any_ones.offer(lot.masked_fill(~valid, -torch.inf), found)
         if small:
             history = model.config.history
             gone = torch.from_numpy(out_of_sight(small, clips, history)).to(device) & valid
             taken = torch.from_numpy(clips.actions[:, history - 1 :].flatten()).to(device)
             for action, pool in zip(actions, unseen_by_action, strict=True):
                 pool.offer(lot.masked_fill(~gone | (taken != action), -torch.inf), found)
-    return [pool.kept() for pool in (best, *(unseen_by_action if small else ()))]
+    steps, left = open_ones.kept()
+    of_open = Pool(steps, left.clamp(min=LEAST), 1 - config.others - config.unseen)
+    return [of_open, *alike([any_ones], config.others), *alike(unseen_by_action, config.unseen)]
+
+
+def alike(bests: "list[Best]", share: float) -> list[Pool]:
+    """Each that has any steps gets as much of `share`, however few they are.
+
+    An action that is rare while the object is out of sight, like that which brings it, is to be
+    learned as well as the others. Within a pool, all steps count alike.
+    """
+    kept = [best.kept()[0] for best in bests]
+    filled = sum(len(steps.frame) > 0 for steps in kept)
+    return [
+        Pool(steps, torch.ones_like(steps.frame[:, 0, 0, 0]), share / max(filled, 1))
+        for steps in kept
+    ]
 
 
 class Best:
@@ -206,9 +237,10 @@ class Best:
         for rows, others in zip(self._kept, found, strict=True):
             rows[worse] = others[better].to(rows.dtype)
 
-    def kept(self) -> Kept:
+    def kept(self) -> tuple[Kept, Tensor]:
+        """They, and their ranks."""
         filled = self._ranks > -torch.inf
-        return Kept(*(rows[filled] for rows in self._kept))
+        return Kept(*(rows[filled] for rows in self._kept)), self._ranks[filled]
 
 
 def out_of_sight(small: SmallObject, clips: Clips, history: int) -> NDArray[np.bool_]:
@@ -219,23 +251,35 @@ def out_of_sight(small: SmallObject, clips: Clips, history: int) -> NDArray[np.b
     return np.asarray(~before.any(axis=2)).ravel()
 
 
-def rank(doubts: Tensor, lot: Tensor, others: float) -> Tensor:
-    """What the steps to keep are chosen by, greatest first `(N,)`.
-
-    The doubtful, and whatever doubt they are in a share `others` of all. Doubts `(N,)` end at a
-    ceiling, so there is a `lot` `(N,)` in [0, 1) to draw among the greatest.
-    """
-    return torch.where(lot < others, 2 * CEILING, doubts + lot).float()
-
-
-def _looked_at(model: WorldModel, clips: Clips, device: str) -> tuple[Tensor, Kept]:
-    """The doubt of each of N = B*T steps `(N,)`, and what could be kept of it."""
+def _looked_at(
+    model: WorldModel, clips: Clips, generator: torch.Generator, device: str
+) -> tuple[Kept, Tensor]:
+    """What could be kept of each of N = B*T steps, and what is left open there `(N,)`."""
     frames = to_signed(clips.frames.to(device))
     with _autocast(device):
         given = model.conditions(frames[:, :-1], torch.from_numpy(clips.actions).to(device))
+        features, mean = given.features.coarse, _quarter(given.mean)
+        left = left_open(model.flow, features, mean, generator)
     frame = frames[:, model.config.history :].flatten(0, 1)
-    found = Kept(given.features.coarse, _quarter(given.mean), _quarter(frame))
-    return doubt(given, model.base.floor), found
+    return Kept(features, mean, _quarter(frame)), left
+
+
+def left_open(
+    flow: MultiscaleFlow, features: Tensor, mean: Tensor, generator: torch.Generator
+) -> Tensor:
+    """What the choosing steps leave open of each step `(N,)`, nats; near 0 if all is determined.
+
+    How much less likely a draw of theirs is than the noise in it: an estimate of their entropy,
+    above the noise's, from one draw, in which the noise is no part of the error.
+    """
+    noise = normal(torch.Size((len(mean), flow.noise_size)), generator)
+    y = flow.choosing_draw(noise, features, mean)
+    sites = flow.choosing_sites(y, features, mean)
+    likelihood = torch.stack([part.log_prob.sum(dim=(1, 2)) for part in sites]).sum(dim=0)
+    eps = torch.cat([part.flatten(1) for part in flow.split_noise(noise)[0][:2]], dim=1)
+    alone = torch.distributions.Normal(0.0, flow.coarse.sigma)
+    of_noise: Tensor = alone.log_prob(flow.coarse.sigma * eps).sum(dim=1)
+    return of_noise - likelihood
 
 
 def _quarter(picture: Tensor) -> Tensor:
@@ -247,22 +291,22 @@ def _autocast(device: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, torch.bfloat16, enabled=quick is torch.bfloat16)
 
 
-def odds(sizes: list[int], unseen: float) -> NDArray[np.float64]:
-    """How likely each kept step is drawn, by the `sizes` of the pools, the doubtful first.
-
-    The others share `unseen` alike, however few steps one has: an action that is rare while the
-    object is out of sight, like that which brings it, is to be learned as well as the others.
-    """
-    filled = [size > 0 for size in sizes[1:]]
-    shares = [1 - unseen, *(unseen / max(sum(filled), 1) * is_filled for is_filled in filled)]
-    each = np.repeat(np.array(shares) / np.maximum(sizes, 1), sizes)
+def odds(pools: list[Pool]) -> NDArray[np.float64]:
+    """How likely each kept step is drawn, one pool after the other."""
+    each = np.concatenate(
+        [
+            pool.share * weights / max(weights.sum(), LEAST)
+            for pool in pools
+            for weights in [pool.weights.double().cpu().numpy()]
+        ]
+    )
     return np.asarray(each / each.sum())
 
 
-def _train(model: WorldModel, pools: list[Kept], config: SettleConfig, device: str) -> int:
+def _train(model: WorldModel, pools: list[Pool], config: SettleConfig, device: str) -> int:
     """Moves the choosing steps of `model`, in place, to their running mean; the updates made."""
-    kept = Kept(*(torch.cat(parts) for parts in zip(*pools, strict=True)))
-    drawn_by = np.cumsum(odds([len(pool.frame) for pool in pools], config.unseen))
+    kept = Kept(*(torch.cat(parts) for parts in zip(*(pool.steps for pool in pools), strict=True)))
+    drawn_by = np.cumsum(odds(pools))
     choosing = nn.ModuleList(model.flow.choosing()).requires_grad_(True)
     parameters: list[Tensor] = list(choosing.parameters())
     optimizers = make_optimizers(choosing, config.weight_decay, quick_type(device))
