@@ -196,6 +196,18 @@ class CoarseStep(nn.Module):
         return drawn
 
 
+class Further(nn.Module):
+    """Two more layers, through half the channels, that begin as nothing."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(hidden, hidden // 2, 3, padding=1)
+        self.conv2 = zeroed(nn.Conv2d(hidden // 2, hidden, 3, padding=1))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden + self.conv2(F.silu(self.conv1(hidden)))  # type: ignore[no-any-return]
+
+
 class DetailStep(nn.Module):
     """The mixture of one scale's details: all cells at once, three bands of a cell together.
 
@@ -203,12 +215,19 @@ class DetailStep(nn.Module):
     """
 
     def __init__(
-        self, features: int, hidden: int, components: int, sigma: float, reach: float
+        self,
+        features: int,
+        hidden: int,
+        components: int,
+        sigma: float,
+        reach: float,
+        further: int = 0,
     ) -> None:
         super().__init__()
         self.sigma, self.reach = sigma, reach
         self.conv1 = nn.Conv2d(features + 15, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.further = nn.Sequential(*(Further(hidden) for _ in range(further)))
         self.rendering = Rendering(hidden, 9, reach)
         self.head = MixtureHead(hidden, 9, components, sigma, reach)
 
@@ -221,7 +240,7 @@ class DetailStep(nn.Module):
         """
         apart = coarser - mean
         h = torch.cat((features, asinh_units(apart, self.sigma), mean / self.reach, detail), dim=1)
-        h = F.silu(self.conv2(F.silu(self.conv1(h))))
+        h = self.further(F.silu(self.conv2(F.silu(self.conv1(h)))))
         return h, detail + self.rendering(h, apart)
 
     def sites(self, value: Tensor, *known: Tensor) -> Sites:
@@ -252,13 +271,14 @@ class MultiscaleFlow(nn.Module):
         hidden: tuple[int, int, int, int],
         components: tuple[int, int, int, int],
         sigma: float,
+        further: int = 0,
     ) -> None:
         super().__init__()
         fine, middle, coarse = features
         self.coarse = CoarseStep(coarse, hidden[0], components[0], sigma, size // 2**LEVELS)
         self.details = nn.ModuleList(
-            DetailStep(channels, hidden[i], components[i], sigma, reach=2.0 ** (LEVELS + 1 - i))
-            for i, channels in ((1, coarse), (2, middle), (3, fine))
+            DetailStep(channels, hidden[i], components[i], sigma, 2.0 ** (LEVELS + 1 - i), more)
+            for i, channels, more in ((1, coarse, further), (2, middle, 0), (3, fine, 0))
         )
         self.grids = [size // 2**level for level in (LEVELS, LEVELS, 2, 1)]  # of each site map
         self.depths = [3, 9, 9, 9]  # coefficients of a site

@@ -26,6 +26,7 @@ class ModelConfig:
     heads: int = 4  # of the attentions
     history: int = 4  # L, frames that the trunk sees directly
     window: int = 32  # W, frames that its temporal attention reaches
+    further: int = 0  # more pairs of layers where 16x16 is made of 8x8
     sigma: float = 0.05  # noise on the modelled frame, on the [-1, 1] range
 
 
@@ -80,6 +81,7 @@ class WorldModel(nn.Module):
             hidden=config.hidden,
             components=config.components,
             sigma=config.sigma,
+            further=config.further,
         )
         self.outcome = OutcomeHead(config.channels, config.sigma, len(reward_support))
         self.register_buffer("reward_support", reward_support)

@@ -62,6 +62,7 @@ class SettleConfig:
     kept: int
     others: float
     unseen: float
+    further: int
     strict: bool
     holdout: float
     seed: int
@@ -94,8 +95,8 @@ def settle(config: SettleConfig) -> None:
 
     Raises:
         InputError: neither `steps` nor `minutes`, no such world, no usable data or another game's,
-            shares that are none, `unseen` of a game without an object, or an `out` that exists
-            or is no `.safetensors` file.
+            shares that are none, `further` below 0, `unseen` of a game without an object, or an
+            `out` that exists or is no `.safetensors` file.
         WorkError: the disk is full, or gradients are not finite, again and again.
     """
     if (config.steps > 0) == (config.minutes > 0):
@@ -104,8 +105,9 @@ def settle(config: SettleConfig) -> None:
     if out.suffix != ".safetensors" or out.exists():
         raise InputError(f"out={out}: expected a new file, NAME.safetensors")
     device = choose_device(config.device, config.threads)
+    torch.manual_seed(config.seed)
     out.parent.mkdir(parents=True, exist_ok=True)  # before all the work
-    world = World.load(config.world, device)
+    world = with_further(World.load(config.world, device), config.further)
     dataset = open_dataset(config.data, config.strict)
     _check_game(world, dataset)
     if min(config.others, config.unseen) < 0 or config.others + config.unseen > 1:
@@ -138,6 +140,27 @@ def settle(config: SettleConfig) -> None:
     print(f"after {updates} updates: {_told(validate(settled, held_out))}", flush=True)
     settled.save(out)
     print(f"world: {out}", flush=True)
+
+
+def with_further(world: World, further: int) -> World:
+    """`world` with so many pairs of layers more in the step that makes 16x16; draws as before.
+
+    Raises:
+        InputError: `further` is negative.
+    """
+    if further < 0:
+        raise InputError(f"further={further}: expected 0 or more pairs of layers")
+    old = world.model
+    model = WorldModel(
+        dataclasses.replace(old.config, further=old.config.further + further),
+        size=old.size,
+        action_count=old.action_count,
+        reward_support=old.reward_support,
+    )
+    model.load_state_dict(model.state_dict() | old.state_dict())
+    device = old.reward_support.device
+    model = model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return dataclasses.replace(world, model=model.requires_grad_(False))
 
 
 def _check_game(world: World, dataset: Dataset) -> None:

@@ -77,7 +77,10 @@ class World:
         return tensors_to_bytes(self._tensors(), {METADATA_KEY: json.dumps(about, sort_keys=True)})
 
     def _shape(self) -> dict[str, Any]:
-        return {"config": asdict(self.model.config), "size": self.model.size}
+        config = asdict(self.model.config)
+        if not config["further"]:  # younger than the first worlds, whose hash is to stay
+            del config["further"]
+        return {"config": config, "size": self.model.size}
 
     def _tensors(self) -> dict[str, Tensor]:
         parameters = dict(self.model.named_parameters())
