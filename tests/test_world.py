@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from tiny_world import random_actions, random_frames, tiny_world
 
 from worldflow.errors import InputError
-from worldflow.world import FORMAT_VERSION, METADATA_KEY, World, resolve_world
+from worldflow.ripe import reshaped
+from worldflow.world import FORMAT_VERSION, METADATA_KEY, World, read_about, resolve_world
 
 
 @pytest.fixture
@@ -40,6 +41,16 @@ def test_the_hash_tells_weights_apart_but_not_cards() -> None:
     renamed = dataclasses.replace(world, card=dataclasses.replace(world.card, name="other"))
     assert renamed.hash == world.hash
     assert tiny_world(seed=1).hash != world.hash
+
+
+def test_a_world_without_further_layers_is_as_it_was_before_there_were_any(path: Path) -> None:
+    """Its hash, by which recordings and exports know it, is of a shape that does not name them."""
+    world = World.load(path)
+    assert "further" not in read_about(path)["model"]["config"]
+    deeper = reshaped(world, further=1)
+    assert deeper.hash != world.hash
+    deeper.save(path)
+    assert World.load(path).model.config.further == 1
 
 
 def test_log_prob_encode_and_decode_fit_together() -> None:

@@ -48,7 +48,7 @@ VERBS = {
         example="data=data/breakout model=small steps=20000 out=runs/breakout",
     ),
     "settle": Verb(
-        help="train on what a world is in doubt of: the choices of its flow alone",
+        help="train the choices of a ripe world alone, where most is open",
         module="worldflow.settle",
         config="SettleConfig",
         function="settle",
