@@ -217,7 +217,7 @@ def test_actions_out_of_sight_are_drawn_as_often_however_few_steps_they_have() -
 
 def test_layers_that_are_added_begin_as_nothing_and_learn(config: SettleConfig) -> None:
     world = World.load(config.world)
-    deeper = reshaped(world, further=1).model
+    deeper = reshaped(world, further=2).model
     noise = torch.randn(3, deeper.flow.noise_size)
     given = some_conditions(deeper, 3)
     with torch.no_grad():
@@ -225,8 +225,8 @@ def test_layers_that_are_added_begin_as_nothing_and_learn(config: SettleConfig) 
     assert torch.equal(drawn, before)
     settle(dataclasses.replace(config, further=1))
     model = World.load(config.out).model
-    assert model.config.further == 1
-    assert float(model.state_dict()["flow.details.0.further.0.conv2.weight"].abs().max()) > 0
+    assert model.config.further == 2
+    assert float(model.state_dict()["flow.details.0.further.1.conv2.weight"].abs().max()) > 0
 
 
 @pytest.mark.parametrize(

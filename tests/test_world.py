@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_world import random_actions, random_frames, tiny_world
+from tiny_world import SIZE, random_actions, random_frames, tiny_world
 
 from worldflow.errors import InputError
-from worldflow.ripe import reshaped
+from worldflow.model import WorldModel
 from worldflow.world import FORMAT_VERSION, METADATA_KEY, World, read_about, resolve_world
 
 
@@ -45,12 +45,15 @@ def test_the_hash_tells_weights_apart_but_not_cards() -> None:
 
 def test_a_world_without_further_layers_is_as_it_was_before_there_were_any(path: Path) -> None:
     """Its hash, by which recordings and exports know it, is of a shape that does not name them."""
-    world = World.load(path)
+    deeper = tiny_world()
+    assert read_about(path)["model"]["config"]["further"] == deeper.model.config.further == 1
+    shape = dataclasses.replace(deeper.model.config, further=0)
+    support = deeper.model.reward_support
+    model = WorldModel(shape, size=SIZE, action_count=3, reward_support=support)
+    plain = dataclasses.replace(deeper, model=model)
+    plain.save(path)
     assert "further" not in read_about(path)["model"]["config"]
-    deeper = reshaped(world, further=1)
-    assert deeper.hash != world.hash
-    deeper.save(path)
-    assert World.load(path).model.config.further == 1
+    assert World.load(path).hash == plain.hash
 
 
 def test_log_prob_encode_and_decode_fit_together() -> None:

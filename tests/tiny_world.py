@@ -17,6 +17,7 @@ CONFIG = ModelConfig(
     components=(4, 4, 3, 3),
     heads=2,
     window=WINDOW,
+    further=1,
 )
 
 
