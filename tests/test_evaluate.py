@@ -37,7 +37,7 @@ PROMISED = re.findall(
     object_precision_9_32 object_precision_33_64 object_brightness_1_8 object_brightness_9_32
     object_brightness_33_64 mode_error_max sharp_fraction sharp_one_cell sharp_one_block
     sharp_several_blocks lost_fraction doubled_fraction base_mode_error_max base_sharp_fraction
-    memory_recall action_fidelity survival_2000 survival_share survival_real
+    memory_recall action_fidelity survival_2000 survival_share survival_real survival_real_runs
     gflop_per_frame parameters frames episodes world_hash
     """,
 )

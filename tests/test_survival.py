@@ -96,6 +96,19 @@ def test_other_real_play_survives(real):
     assert survival.real_ends == pytest.approx(1000 * real[:, 8].mean())
 
 
+def test_runs_of_real_play_are_judged_by_the_rest_of_it(real):
+    """One of them is spoilt: it is out of the range of the others, which are in its range."""
+    runs = [features(*play(STEPS, seed)) for seed in range(20, 26)]
+    noisy = spoilt("noisy", *play(STEPS, seed=7))
+    survival = judge_survival(runs[0][None], np.concatenate([*runs, noisy]))
+    alone = [
+        judge_survival(run[None], np.concatenate([*runs[:i], *runs[i + 1 :], noisy])).share(STEPS)
+        for i, run in enumerate(runs)
+    ]
+    assert survival.real_runs == pytest.approx(sum(alone) / 7)
+    assert judge_survival(runs[0][None], runs[1]).real_runs is None  # one run has no rest
+
+
 def test_a_pause_of_real_play_is_no_frozen_screen(real):
     frames, ended = play(STEPS, seed=7)
     frames[100 : 100 + WAITS] = frames[100]

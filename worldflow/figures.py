@@ -46,6 +46,7 @@ METRICS = (
     "survival_2000",
     "survival_share",
     "survival_real",
+    "survival_real_runs",
     "gflop_per_frame",
     "parameters",
     "frames",
@@ -141,6 +142,7 @@ def survival_figures(survival: Survival) -> Metrics:
         "survival_2000": survival.share(2000),
         "survival_share": survival.share(survival.steps),
         "survival_real": survival.real,
+        "survival_real_runs": survival.real_runs,
         "survival_steps": survival.steps,
     }
 

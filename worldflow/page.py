@@ -139,7 +139,8 @@ def _survival(survival: "Survival", filmed: bool) -> str:
     text = (
         f"## Survival\n\n{len(survival.left)} free runs of {survival.steps} steps; "
         f"{_text(survival.share(survival.steps))} of them stayed within the range of real play. "
-        f"Real play itself: {_text(survival.real)} of its windows lie in the range of the rest. "
+        f"Real play itself: {_text(survival.real)} of its windows lie in the range of the rest, "
+        f"and {_text(survival.real_runs)} of its own runs of {survival.steps} steps. "
         f"Games ended per 1,000 steps: {survival.ends:.2f}; in real play {survival.real_ends:.2f}."
         "\n\n![Survival](survival.png)"
     )

@@ -139,6 +139,7 @@ class Survival(NamedTuple):
     why: list[str]  # N names of the statistics that were out of range then; "" for none
     steps: int  # T
     real: float | None  # share of the windows of real play in the range that the rest of it gives
+    real_runs: float | None  # share of runs of T steps of real play in the range of the rest
     ends: float  # games ended per 1,000 steps of the dreams
     real_ends: float  # the same of real play
 
@@ -153,8 +154,7 @@ def judge_survival(dreams: NDArray[np.float32], real: NDArray[np.float32]) -> Su
     None where real play or the dreams are shorter than the shortest window allows.
     """
     steps = dreams.shape[1]
-    ranges = [bounds for bounds in (range_of(real, window) for window in WINDOWS) if bounds]
-    ranges = [bounds for bounds in ranges if bounds.window <= steps]
+    ranges = _ranges(real, steps)
     if not ranges:
         return None
     left, why = np.full(len(dreams), steps + 1), [""] * len(dreams)
@@ -168,7 +168,27 @@ def judge_survival(dreams: NDArray[np.float32], real: NDArray[np.float32]) -> Su
                 why[row] = f"{', '.join(names)} ({bounds.window} frames)"
     ended = list(STATISTICS).index("ends")
     ends, real_ends = (1000 * float(each[..., ended].mean()) for each in (dreams, real))
-    return Survival(left, why, steps, _real_share(real), ends, real_ends)
+    shares = _real_share(real), _real_runs(real, steps)
+    return Survival(left, why, steps, *shares, ends, real_ends)
+
+
+def _ranges(real: NDArray[np.float32], steps: int) -> list[Range]:
+    """Of real play, over windows that fit into runs of `steps`; none where it is too short."""
+    ranges = [range_of(real, window) for window in WINDOWS if window <= steps]
+    return [bounds for bounds in ranges if bounds]
+
+
+def _real_runs(real: NDArray[np.float32], steps: int) -> float | None:
+    """How much of real play, cut into runs of `steps`, survives by what the rest of it gives.
+
+    What a perfect world's dreams could reach; None where there are no two such runs.
+    """
+    ends = range(steps, len(real) + 1, steps)
+    survived = []
+    for end in ends if len(ends) > 1 else ():
+        run, rest = real[end - steps : end], np.concatenate((real[: end - steps], real[end:]))
+        survived.append(not any(outside(run, bounds).any() for bounds in _ranges(rest, steps)))
+    return float(np.mean(survived)) if survived else None
 
 
 def _real_share(real: NDArray[np.float32]) -> float | None:
