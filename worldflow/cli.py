@@ -55,6 +55,14 @@ VERBS = {
         what="world",
         example="runs/breakout data=data/breakout minutes=10 out=breakout.safetensors",
     ),
+    "polish": Verb(
+        help="train the denoiser of a ripe world alone, and what reads rewards and ends",
+        module="worldflow.polish",
+        config="PolishConfig",
+        function="polish",
+        what="world",
+        example="runs/breakout data=data/breakout minutes=5 out=breakout.safetensors",
+    ),
     "steady": Verb(
         help="keep what stands still: colours to recall, learned on long dreams",
         module="worldflow.steady",
