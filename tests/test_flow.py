@@ -9,9 +9,9 @@ from torch import Tensor
 
 from worldflow import haar, mixture
 from worldflow.base import Conditions, gaussian_log_prob
-from worldflow.flow import LEVELS, MultiscaleFlow
+from worldflow.flow import BEND, LEVELS, Evidence, MultiscaleFlow
 from worldflow.mixture import Mixture
-from worldflow.mixture_head import MixtureHead
+from worldflow.mixture_head import MixtureHead, Told
 
 ROWS = 4
 
@@ -77,11 +77,11 @@ def oracle(flow: MultiscaleFlow, y: Tensor, given: Conditions) -> Tensor:
     z = []
     for index in range(len(step.GROUPS)):
         group = step.group(index, picture, context, mean)
-        parts = step.head(*(step.cells(each, index) for each in group))
+        parts = step.head(Told(*(step.cells(each, index) for each in group[:2])))
         z.append(monotone_map(parts, step.cells(picture, index)))
     for i, detail_step in enumerate(flow.details):
         known = given.features[2 - i], picture, means.pictures[i], means.details[i]
-        z.append(monotone_map(detail_step.head(*detail_step.conditioned(*known)), details[i]))
+        z.append(monotone_map(detail_step.head(detail_step.conditioned(*known)), details[i]))
         picture = haar.synthesise(picture, details[i])
     return torch.cat([part.flatten() for part in z])
 
@@ -162,7 +162,7 @@ def test_coarse_groups_see_only_those_before() -> None:
             changed = drawn.clone()
             changed[:, :, y::2, x::2] += 1
             after = step.group(index, changed, context, mean)
-            for now, then in zip(before, after, strict=True):
+            for now, then in zip(before[:2], after[:2], strict=True):
                 same = torch.equal(step.cells(now, index), step.cells(then, index))
                 assert same == (other >= index)
 
@@ -177,6 +177,23 @@ def test_noise_is_used_whole() -> None:
     assert sum(piece.numel() for piece in eps) == flow.eps_size == 3 * SIZE * SIZE
 
 
+def test_evidence_is_for_the_component_that_takes_the_cell_for_what_it_is() -> None:
+    """Of what each of three expects of a cell, the second is drawn; one sigma off is half a nat."""
+    sigma, reach = 0.05, 8.0
+    evidence = Evidence(4, 3, sigma, reach)
+    hidden, cells = torch.randn(2, 4, 1, 1), torch.tensor([[1.0, 0, 2], [-1, 0.5, 0], [0, 0, 0]])
+    drawn = (cells[1] + torch.tensor([sigma, 0, 0])).view(1, 3, 1, 1).expand(2, -1, -1, -1)
+    with torch.no_grad():
+        at_first = evidence(hidden, drawn)
+        torch.testing.assert_close(at_first, at_first[:, :1].expand(-1, 3, -1, -1))
+        evidence.expected.bias[:9] = cells.T.flatten() / reach
+        evidence.expected.bias[9:] = 100.0
+        found = evidence(hidden, drawn)
+    assert found.shape == (2, 3, 1, 1)
+    assert float(found[0, 1, 0, 0]) == pytest.approx(-0.5 * BEND * math.log1p(1 / BEND))
+    assert float(found[:, [0, 2]].max()) < -5
+
+
 def test_no_component_is_wider_than_twice_its_reach() -> None:
     """Else one strange state gives an infinite frame, and all after it are not numbers."""
     flow = tiny_model().flow
@@ -184,5 +201,5 @@ def test_no_component_is_wider_than_twice_its_reach() -> None:
     with torch.no_grad():
         head.spread.bias.fill_(500.0)
     hidden, centre = torch.zeros(1, 8, 2, 2), torch.zeros(1, 3, 2, 2)
-    widest = head(hidden, centre).log_scale.exp()
+    widest = head(Told(hidden, centre)).log_scale.exp()
     torch.testing.assert_close(widest, torch.full_like(widest, 2 * 2.0**LEVELS))

@@ -4,7 +4,7 @@ import torch
 
 from worldflow import mixture
 from worldflow.mixture import Mixture
-from worldflow.mixture_head import LINE, SCALE_FLOOR, MixtureHead
+from worldflow.mixture_head import LINE, SCALE_FLOOR, MixtureHead, Told
 
 SIGMA, REACH = 0.05, 8.0
 UPDATES = 400
@@ -25,7 +25,7 @@ def scrambled(head: MixtureHead) -> MixtureHead:
 
 def test_it_starts_with_a_line_across_the_reach_and_one_narrow_component() -> None:
     centre = torch.randn(2, 3, 1, 1)
-    parts: Mixture = some_head(5, 3)(torch.randn(2, 6, 1, 1), centre)
+    parts: Mixture = some_head(5, 3)(Told(torch.randn(2, 6, 1, 1), centre))
     ends = parts.mean[:, 1:] - centre[:, None]
     torch.testing.assert_close(ends[:, 0], torch.full_like(centre, -LINE * REACH))
     torch.testing.assert_close(ends[:, -1], torch.full_like(centre, LINE * REACH))
@@ -43,21 +43,33 @@ def test_no_component_is_narrower_than_the_floor() -> None:
         assert head.line.bias is not None
         head.spread.bias.fill_(-100.0)
         head.line.bias.fill_(0.0)
-    scale = head(torch.zeros(1, 6, 1, 1), torch.zeros(1, 3, 1, 1)).log_scale.exp()
+    scale = head(Told(torch.zeros(1, 6, 1, 1), torch.zeros(1, 3, 1, 1))).log_scale.exp()
     torch.testing.assert_close(scale, torch.full_like(scale, SCALE_FLOOR * SIGMA))
+
+
+def test_evidence_weighs_the_components_as_bayes_does() -> None:
+    head = scrambled(some_head(5, 3))
+    hidden, centre, evidence = (torch.randn(2, size, 4, 4) for size in (6, 3, 5))
+    with torch.no_grad():
+        prior, posterior = (
+            head(Told(hidden, centre, each)).log_weights.exp() for each in (None, evidence)
+        )
+    weighed = prior * evidence.exp()
+    expected = weighed / weighed.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(posterior, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_decode_draws_from_the_mixture_that_forward_tells() -> None:
     head = scrambled(some_head(5, 3))
-    hidden, centre = torch.randn(3, 6, 4, 4), torch.randn(3, 3, 4, 4)
+    told = Told(torch.randn(3, 6, 4, 4), torch.randn(3, 3, 4, 4), torch.randn(3, 5, 4, 4))
     eps, selector, warm = torch.randn(3, 3, 4, 4), torch.randn(3, 4, 4), torch.ones(3)
     with torch.no_grad():
-        parts = head(hidden, centre)
-        told = mixture.decode(parts.log_weights, parts.component, eps, selector, warm, SIGMA)
-        drawn = head.decode(hidden, centre, eps, selector, warm)
+        parts = head(told)
+        expected = mixture.decode(parts.log_weights, parts.component, eps, selector, warm, SIGMA)
+        drawn = head.decode(told, eps, selector, warm)
     picked = (mixture.boundaries(parts.log_weights, warm) <= 0.5).sum(dim=1)
     assert len(picked.unique()) > 1
-    torch.testing.assert_close(drawn, told)
+    torch.testing.assert_close(drawn, expected)
 
 
 def test_three_futures_are_told_apart_within_a_few_hundred_updates() -> None:
@@ -78,7 +90,7 @@ def test_three_futures_are_told_apart_within_a_few_hundred_updates() -> None:
     def excess() -> torch.Tensor:
         mode = torch.multinomial(odds, 32, replacement=True, generator=generator)
         value = futures[mode] + SIGMA * torch.randn(32, 9, generator=generator)
-        log_prob = mixture.log_prob(head(hidden, centre), value[:, :, None, None])
+        log_prob = mixture.log_prob(head(Told(hidden, centre)), value[:, :, None, None])
         entropy = 9 * 0.5 * torch.log(torch.tensor(2 * torch.pi * torch.e * SIGMA**2))
         return -log_prob.mean() - entropy
 

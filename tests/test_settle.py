@@ -14,7 +14,7 @@ from worldflow import haar
 from worldflow.dataset import Clips, ClipSampler, open_dataset
 from worldflow.errors import InputError
 from worldflow.mixture_head import SCALE_FLOOR
-from worldflow.model import to_signed
+from worldflow.model import WorldModel, to_signed
 from worldflow.ripe import reshaped
 from worldflow.settle import (
     Best,
@@ -46,6 +46,7 @@ def config(tmp_path: Path) -> SettleConfig:
         out=str(tmp_path / "settled.safetensors"),
         steps=30,
         further=0,
+        evidence=False,
         minutes=0.0,
         kept=60,
         others=0.2,
@@ -161,6 +162,8 @@ def test_what_is_left_open_is_the_entropy_above_the_noise() -> None:
             step.head.weigh.bias.fill_(-100.0)[:2] = 0.0
             step.head.spread.bias.fill_(np.log(1 / SCALE_FLOOR - 1))
             step.head.gap.bias.fill_(-100.0)
+        for parameter in flow.details[0].evidence.expected.parameters():
+            parameter.zero_()
         features, mean = torch.randn(50, model.config.channels[2], 2, 2), torch.zeros(50, 3, 4, 4)
         left = left_open(flow, features, mean, torch.Generator().manual_seed(0))
     torch.testing.assert_close(left, torch.full((50,), 8 * np.log(2.0)), atol=0.01, rtol=0)
@@ -213,6 +216,31 @@ def test_actions_out_of_sight_are_drawn_as_often_however_few_steps_they_have() -
     assert by_pool == pytest.approx([0.4, 0.3, 0, 0.3])
     assert each[[2, 4]] == pytest.approx(0.4 * np.array([2, 4]) / (89 * 45))
     assert each[90:100] == pytest.approx(np.full(10, 0.03))
+
+
+def test_evidence_that_is_added_begins_as_nothing_and_learns(config: SettleConfig) -> None:
+    world = World.load(config.world)
+    shape = dataclasses.replace(world.model.config, evidence=False)
+    model = WorldModel(
+        shape, size=SIZE, action_count=3, reward_support=world.model.reward_support
+    ).requires_grad_(False)
+    model.load_state_dict(
+        {name: value for name, value in world.model.state_dict().items() if "evidence" not in name}
+    )
+    plain = dataclasses.replace(world, model=model.eval())
+    plain.save(Path(config.world))
+    with_it = reshaped(plain, evidence=True).model
+    noise, given = torch.randn(3, with_it.flow.noise_size), some_conditions(with_it, 3)
+    with torch.no_grad():
+        drawn, before = (m.flow.decode(noise, given, torch.ones(3)) for m in (with_it, plain.model))
+    torch.testing.assert_close(drawn, before)
+    settle(dataclasses.replace(config, evidence=True))
+    settle(dataclasses.replace(config, world=config.out, out=config.out.replace("set", "twice")))
+    for path in (config.out, config.out.replace("set", "twice")):
+        model = World.load(path).model  # once it has it, it stays
+        assert model.config.evidence
+        learned = model.state_dict()["flow.details.0.evidence.expected.weight"]
+        assert float(learned.abs().max()) > 0
 
 
 def test_layers_that_are_added_begin_as_nothing_and_learn(config: SettleConfig) -> None:

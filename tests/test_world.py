@@ -43,16 +43,17 @@ def test_the_hash_tells_weights_apart_but_not_cards() -> None:
     assert tiny_world(seed=1).hash != world.hash
 
 
-def test_a_world_without_further_layers_is_as_it_was_before_there_were_any(path: Path) -> None:
+def test_a_world_without_younger_parts_is_as_it_was_before_there_were_any(path: Path) -> None:
     """Its hash, by which recordings and exports know it, is of a shape that does not name them."""
     deeper = tiny_world()
     assert read_about(path)["model"]["config"]["further"] == deeper.model.config.further == 1
-    shape = dataclasses.replace(deeper.model.config, further=0)
+    assert read_about(path)["model"]["config"]["evidence"] is True
+    shape = dataclasses.replace(deeper.model.config, further=0, evidence=False)
     support = deeper.model.reward_support
     model = WorldModel(shape, size=SIZE, action_count=3, reward_support=support)
     plain = dataclasses.replace(deeper, model=model)
     plain.save(path)
-    assert "further" not in read_about(path)["model"]["config"]
+    assert not {"further", "evidence"} & set(read_about(path)["model"]["config"])
     assert World.load(path).hash == plain.hash
 
 

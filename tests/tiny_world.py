@@ -18,6 +18,7 @@ CONFIG = ModelConfig(
     heads=2,
     window=WINDOW,
     further=1,
+    evidence=True,
 )
 
 

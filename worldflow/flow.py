@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from worldflow import haar, mixture
 from worldflow.base import Conditions
 from worldflow.mixture import Mixture
-from worldflow.mixture_head import MixtureHead
+from worldflow.mixture_head import MixtureHead, Told
 from worldflow.trunk import full_precision, zeroed
 
+VAGUE = -3.0  # before sigmoid: what a component takes a cell for hardly counts, to begin with
+BEND = 4.0  # squared distance, in units of the noise, from which on it counts for less
 LEVELS = 3  # 64 -> 32 -> 16 -> 8: at 8x8 one bright pixel still stands 4 sigma out of the noise
 
 
@@ -96,9 +98,7 @@ class CoarseStep(nn.Module):
             masks[index, 4, y::2, x::2] = 1
         self.register_buffer("masks", masks, persistent=False)
 
-    def group(
-        self, index: int, drawn: Tensor, context: Tensor, mean: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def group(self, index: int, drawn: Tensor, context: Tensor, mean: Tensor) -> Told:
         """What the head needs for group `index`, given `drawn` (only groups before it count).
 
         On the grid of all cells; `mean` `(N, 3, h, w)` is the base's coarse picture.
@@ -108,13 +108,11 @@ class CoarseStep(nn.Module):
         apart = (drawn - mean) * masks[:, 3:4] if index else torch.zeros_like(mean[:1])
         return self._told(masks, apart, context, mean)
 
-    def _told(
-        self, masks: Tensor, apart: Tensor, context: Tensor, mean: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _told(self, masks: Tensor, apart: Tensor, context: Tensor, mean: Tensor) -> Told:
         seen = F.pad(asinh_units(apart, self.sigma), (0, 0, 0, 0, 0, 2)) + masks
         h = F.silu(context + self.from_drawn(seen))
         h = F.silu(self.conv2(F.silu(self.conv1(h))))
-        return h, mean + self.rendering(h, apart)
+        return Told(h, mean + self.rendering(h, apart))
 
     def cells(self, values: Tensor, index: int) -> Tensor:
         """Group `index` of a grid `(..., h, w)` -> `(..., h/2, w/2)`."""
@@ -134,12 +132,13 @@ class CoarseStep(nn.Module):
             each.expand(groups, -1, -1, -1, -1).flatten(0, 1)
             for each in (value - mean, context, mean)
         )
+        on_grid = self._told(masks, apart * masks[:, 3:4], context, mean)
         hidden, centre = (
             torch.cat([self.cells(group, i) for i, group in enumerate(self._by_group(each))])
-            for each in self._told(masks, apart * masks[:, 3:4], context, mean)
+            for each in (on_grid.hidden, on_grid.centre)
         )
         cells = torch.cat([self.cells(value, index) for index in range(groups)])
-        found = _sites(self.head(hidden, centre), centre, cells)
+        found = _sites(self.head(Told(hidden, centre)), centre, cells)
         log_prob, *others = (self._grid(part) for part in (found[0][:, None], *found[1:]))
         return Sites(log_prob[:, 0], *others)
 
@@ -161,8 +160,8 @@ class CoarseStep(nn.Module):
         for index in range(len(self.GROUPS)):
             # All cells are drawn and those of the group kept: exported, that is far cheaper
             # than to take cells out and to put them back.
-            conditioned = self.group(index, drawn, context, mean)
-            value = self.head.decode(*conditioned, eps, selector, temperature)
+            told = self.group(index, drawn, context, mean)
+            value = self.head.decode(told, eps, selector, temperature)
             drawn = torch.where(self.masks[index, 4] > 0, value, drawn)
         return drawn
 
@@ -176,12 +175,12 @@ class CoarseStep(nn.Module):
         context = self.context(features, mean)
         eps, selector, drawn = torch.zeros_like(value), torch.zeros_like(value[:, 0]), mean
         for index in range(len(self.GROUPS)):
-            conditioned = self.group(index, drawn, context, mean)
-            told = self.head.encode(*conditioned, value, generator)
+            told = self.group(index, drawn, context, mean)
+            found = self.head.encode(told, value, generator)
             kept = self.masks[index, 4] > 0
             eps, selector, drawn = (
                 torch.where(kept, new, old)
-                for new, old in zip(told, (eps, selector, drawn), strict=True)
+                for new, old in zip(found, (eps, selector, drawn), strict=True)
             )
         return eps, selector, drawn
 
@@ -190,8 +189,8 @@ class CoarseStep(nn.Module):
     ) -> Tensor:
         context, drawn = self.context(features, mean), mean
         for index in range(len(self.GROUPS)):
-            conditioned = self.group(index, drawn, context, mean)
-            again = mixture.redraw(self.head(*conditioned), value, eps, selector)
+            told = self.group(index, drawn, context, mean)
+            again = mixture.redraw(self.head(told), value, eps, selector)
             drawn = torch.where(self.masks[index, 4] > 0, again, drawn)
         return drawn
 
@@ -208,6 +207,32 @@ class Further(nn.Module):
         return hidden + self.conv2(F.silu(self.conv1(hidden)))  # type: ignore[no-any-return]
 
 
+class Evidence(nn.Module):
+    """How well what was drawn of a cell goes with each of its components, nats.
+
+    The mixture of details is that of whole cells, coarse coefficients and details together, once
+    the coarse ones are known: a component weighs the less, the further they are from what it takes
+    the cell for (Bayes). A network of sums would have to learn all of these parabolas by itself,
+    and what a wrong one weighs costs so little likelihood that it hardly does. Bent, so that no
+    distance is without bounds.
+    """
+
+    def __init__(self, hidden: int, components: int, sigma: float, reach: float) -> None:
+        super().__init__()
+        self.components, self.sigma, self.reach = components, sigma, reach
+        self.expected = zeroed(nn.Conv2d(hidden, 4 * components, 1))
+        far = torch.tensor([0.0, 0.0, 0.0, VAGUE]).repeat_interleave(components)
+        self.expected.bias = nn.Parameter(far)
+
+    def forward(self, hidden: Tensor, apart: Tensor) -> Tensor:
+        """`(N, C, h, w)` and what is drawn less the mean's, `(N, 3, h, w)` -> `(N, K, h, w)`."""
+        expected = full_precision(self.expected(hidden))
+        where, clear = expected.split((3 * self.components, self.components), dim=1)
+        off = (apart[:, :, None] - where.unflatten(1, (3, -1)) * self.reach) / self.sigma
+        distance = off.square().sum(dim=1)
+        return -0.5 * BEND * torch.log1p(torch.sigmoid(clear) * distance / BEND)
+
+
 class DetailStep(nn.Module):
     """The mixture of one scale's details: all cells at once, three bands of a cell together.
 
@@ -222,6 +247,7 @@ class DetailStep(nn.Module):
         sigma: float,
         reach: float,
         further: int = 0,
+        evidence: bool = False,
     ) -> None:
         super().__init__()
         self.sigma, self.reach = sigma, reach
@@ -229,11 +255,10 @@ class DetailStep(nn.Module):
         self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.further = nn.Sequential(*(Further(hidden) for _ in range(further)))
         self.rendering = Rendering(hidden, 9, reach)
+        self.evidence = Evidence(hidden, components, sigma, reach) if evidence else None
         self.head = MixtureHead(hidden, 9, components, sigma, reach)
 
-    def conditioned(
-        self, features: Tensor, coarser: Tensor, mean: Tensor, detail: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def conditioned(self, features: Tensor, coarser: Tensor, mean: Tensor, detail: Tensor) -> Told:
         """What the head needs, all on the grid of the coarser picture `(N, 3, h, w)`.
 
         `mean` and `detail` `(N, 9, h, w)` are the base's.
@@ -241,12 +266,13 @@ class DetailStep(nn.Module):
         apart = coarser - mean
         h = torch.cat((features, asinh_units(apart, self.sigma), mean / self.reach, detail), dim=1)
         h = self.further(F.silu(self.conv2(F.silu(self.conv1(h)))))
-        return h, detail + self.rendering(h, apart)
+        evidence = self.evidence(h, apart) if self.evidence else None
+        return Told(h, detail + self.rendering(h, apart), evidence)
 
     def sites(self, value: Tensor, *known: Tensor) -> Sites:
         """Of details `(N, 9, h, w)`; `known` as `conditioned` has it."""
-        hidden, centre = self.conditioned(*known)
-        return _sites(self.head(hidden, centre), centre, value)
+        told = self.conditioned(*known)
+        return _sites(self.head(told), told.centre, value)
 
 
 def _known(
@@ -272,13 +298,22 @@ class MultiscaleFlow(nn.Module):
         components: tuple[int, int, int, int],
         sigma: float,
         further: int = 0,
+        evidence: bool = False,
     ) -> None:
         super().__init__()
         fine, middle, coarse = features
         self.coarse = CoarseStep(coarse, hidden[0], components[0], sigma, size // 2**LEVELS)
         self.details = nn.ModuleList(
-            DetailStep(channels, hidden[i], components[i], sigma, 2.0 ** (LEVELS + 1 - i), more)
-            for i, channels, more in ((1, coarse, further), (2, middle, 0), (3, fine, 0))
+            DetailStep(
+                channels,
+                hidden[i],
+                components[i],
+                sigma,
+                reach=2.0 ** (LEVELS + 1 - i),
+                further=further if i == 1 else 0,
+                evidence=evidence and i == 1,
+            )
+            for i, channels in ((1, coarse), (2, middle), (3, fine))
         )
         self.grids = [size // 2**level for level in (LEVELS, LEVELS, 2, 1)]  # of each site map
         self.depths = [3, 9, 9, 9]  # coefficients of a site
@@ -328,8 +363,8 @@ class MultiscaleFlow(nn.Module):
         warm = torch.ones_like(noise[:, 0])
         of_mean, mean_detail = haar.analyse(mean)
         picture = coarse.decode(eps[0], picks[0], features, of_mean, warm)
-        conditioned = first.conditioned(features, picture, of_mean, mean_detail)
-        return haar.synthesise(picture, first.head.decode(*conditioned, eps[1], picks[1], warm))
+        told = first.conditioned(features, picture, of_mean, mean_detail)
+        return haar.synthesise(picture, first.head.decode(told, eps[1], picks[1], warm))
 
     def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
         eps, picks = self.split_noise(noise)
@@ -339,8 +374,8 @@ class MultiscaleFlow(nn.Module):
         )
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            conditioned = step.conditioned(*_known(i, picture, given, means))
-            detail = step.head.decode(*conditioned, eps[i + 1], picks[i + 1], temperature)
+            told = step.conditioned(*_known(i, picture, given, means))
+            detail = step.head.decode(told, eps[i + 1], picks[i + 1], temperature)
             picture = haar.synthesise(picture, detail)
         return picture
 
@@ -353,8 +388,8 @@ class MultiscaleFlow(nn.Module):
         parts = [part]
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            conditioned = step.conditioned(*_known(i, picture, given, means))
-            *part, detail = step.head.encode(*conditioned, details[i], generator)
+            told = step.conditioned(*_known(i, picture, given, means))
+            *part, detail = step.head.encode(told, details[i], generator)
             parts.append(part)
             picture = haar.synthesise(picture, detail)
         return torch.cat([part[j].flatten(1) for j in (0, 1) for part in parts], dim=1)
@@ -369,8 +404,7 @@ class MultiscaleFlow(nn.Module):
         )
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            conditioned = step.conditioned(*_known(i, picture, given, means))
-            parts = step.head(*conditioned)
+            parts = step.head(step.conditioned(*_known(i, picture, given, means)))
             detail = mixture.redraw(parts, details[i], eps[i + 1], picks[i + 1])
             picture = haar.synthesise(picture, detail)
         return picture

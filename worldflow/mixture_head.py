@@ -1,6 +1,7 @@
 """The last layer of each of the flow's conditioners: from features to a mixture, and its noise."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,14 @@ SCALE_FLOOR = 0.9  # of sigma: no density is narrower, so none is unbounded
 UNSURE = -4.0  # log-odds of each component on the line, before anything is learned
 LINE = 0.4  # half of the line's length to begin with, as a share of the reach
 NARROW = -2.0  # before softplus: a component starts a little wider than the floor
+
+
+class Told(NamedTuple):
+    """What a conditioner tells its head."""
+
+    hidden: Tensor  # (N, C, h, w)
+    centre: Tensor  # (N, d, h, w), what is expected if all is determined
+    evidence: Tensor | None = None  # (N, K, h, w), nats, for each component; None: the same for all
 
 
 class MixtureHead(nn.Module):
@@ -51,20 +60,19 @@ class MixtureHead(nn.Module):
         nn.init.constant_(self.spread.bias, NARROW)  # type: ignore[arg-type]
         nn.init.constant_(self.line.bias, LINE)  # type: ignore[arg-type]
 
-    def forward(self, hidden: Tensor, centre: Tensor) -> Mixture:
-        """`hidden` `(N, C, h, w)`, `centre` `(N, d, h, w)`."""
+    def forward(self, told: Told) -> Mixture:
         logits, line, gap, shift, spread = (
-            full_precision(layer(hidden)).contiguous()  # channels last would be the slowest order
+            full_precision(
+                layer(told.hidden)
+            ).contiguous()  # channels last would be the slowest order
             for layer in (self.weigh, self.line, self.gap, self.shift, self.spread)
         )
         shift, spread = (each.unflatten(1, self.grid) for each in (shift, spread))
-        return self._mixture(centre, logits, line * self.reach, gap, shift, spread)
+        return self._mixture(told, logits, line * self.reach, gap, shift, spread)
 
-    def decode(
-        self, hidden: Tensor, centre: Tensor, eps: Tensor, selector: Tensor, temperature: Tensor
-    ) -> Tensor:
+    def decode(self, told: Told, eps: Tensor, selector: Tensor, temperature: Tensor) -> Tensor:
         """`mixture.decode` of what `forward` gives, but only chosen components are worked out."""
-        logits, line, gap, of_each = self._at_once(hidden)
+        logits, line, gap, of_each = self._at_once(told.hidden)
         gap = torch.sigmoid(gap)
 
         def component(index: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,33 +81,29 @@ class MixtureHead(nn.Module):
             # `_log_scale` without the logarithm: e^softplus(x) = 1 + e^x
             own, stretched = math.exp(self.floor) * (1 + torch.exp(spread)), on_line * gap * line
             scale = torch.sqrt(own * own + stretched * stretched).clamp(max=math.exp(self.widest))
-            return self._mean(centre, line, place, shift), scale
+            return self._mean(told.centre, line, place, shift), scale
 
-        log_weights = mixture.floored_log_weights(logits)
+        log_weights = _log_weights(logits, told.evidence)
         return mixture.decode(log_weights, component, eps, selector, temperature, self.sigma)
 
     def encode(
-        self,
-        hidden: Tensor,
-        centre: Tensor,
-        value: Tensor,
-        generator: torch.Generator | None,
+        self, told: Told, value: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`eps` and `selector` of `value`, and what `decode` makes of them: it, but for rounding.
 
         What comes after is to be conditioned on that, to the bit. So the weights are those that
         `decode` computes, by the same layer: not even a rounding may make a component rare.
         """
-        logits, line, gap, of_each = self._at_once(hidden)
+        logits, line, gap, of_each = self._at_once(told.hidden)
         shift, spread = of_each.chunk(2, dim=2)
-        parts = self._mixture(centre, logits, line, gap, shift, spread)
+        parts = self._mixture(told, logits, line, gap, shift, spread)
         eps, selector = mixture.encode(parts, value, generator)
         warm = torch.ones_like(eps[:, 0, 0, 0])
-        return eps, selector, self.decode(hidden, centre, eps, selector, warm)
+        return eps, selector, self.decode(told, eps, selector, warm)
 
     def _mixture(
         self,
-        centre: Tensor,
+        told: Told,
         logits: Tensor,
         line: Tensor,
         gap: Tensor,
@@ -108,8 +112,8 @@ class MixtureHead(nn.Module):
     ) -> Mixture:
         line, gap = line[:, None], torch.sigmoid(gap)[:, None]
         return Mixture(
-            mixture.floored_log_weights(logits),
-            self._mean(centre[:, None], line, self.places, shift),
+            _log_weights(logits, told.evidence),
+            self._mean(told.centre[:, None], line, self.places, shift),
             self._log_scale(line, self.on_line * gap, spread),
         )
 
@@ -142,3 +146,7 @@ class MixtureHead(nn.Module):
         own = torch.exp(2 * (self.floor + F.softplus(spread)))
         # Bounded, so that no frame, however strange, leads to an infinite one after it.
         return (0.5 * torch.log(own + (gap * line).square())).clamp(max=self.widest)
+
+
+def _log_weights(logits: Tensor, evidence: Tensor | None) -> Tensor:
+    return mixture.floored_log_weights(logits if evidence is None else logits + evidence)

@@ -27,6 +27,7 @@ class ModelConfig:
     history: int = 4  # L, frames that the trunk sees directly
     window: int = 32  # W, frames that its temporal attention reaches
     further: int = 0  # more pairs of layers where 16x16 is made of 8x8
+    evidence: bool = False  # whether there, what is drawn already weighs the components directly
     sigma: float = 0.05  # noise on the modelled frame, on the [-1, 1] range
 
 
@@ -82,6 +83,7 @@ class WorldModel(nn.Module):
             components=config.components,
             sigma=config.sigma,
             further=config.further,
+            evidence=config.evidence,
         )
         self.outcome = OutcomeHead(config.channels, config.sigma, len(reward_support))
         self.register_buffer("reward_support", reward_support)

@@ -91,6 +91,10 @@ def _fold_reach(step: CoarseStep | DetailStep, of_mean: Tensor) -> None:
     for parameter in (*step.rendering.out.parameters(), *step.head.line.parameters()):
         parameter.mul_(step.reach)
     step.reach = step.rendering.reach = step.head.reach = 1.0
+    if isinstance(step, DetailStep) and step.evidence:
+        for parameter in step.evidence.expected.parameters():
+            parameter[: 3 * step.evidence.components].mul_(step.evidence.reach)
+        step.evidence.reach = 1.0
 
 
 def _fold_norms(blocks: list[ResidualBlock]) -> None:

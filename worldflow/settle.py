@@ -47,6 +47,7 @@ class SettleConfig(RipeConfig):
     others: float
     unseen: float
     further: int
+    evidence: bool
     weight_decay: float
 
 
@@ -92,7 +93,12 @@ def _settled(
             f"unseen={config.unseen}: no object is defined of {source} at {size} pixels "
             "(envs/objects.py), so none is out of sight; leave unseen out"
         )
-    world = reshaped(world, further=world.model.config.further + config.further)
+    shape = world.model.config
+    world = reshaped(
+        world,
+        further=shape.further + config.further,
+        evidence=shape.evidence or config.evidence,
+    )
     pools = keep(world.model, training, config, device)
     told = " + ".join(str(len(pool.weights)) for pool in pools)
     print(f"{told} of {training.steps} steps kept", flush=True)

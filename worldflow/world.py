@@ -78,8 +78,9 @@ class World:
 
     def _shape(self) -> dict[str, Any]:
         config = asdict(self.model.config)
-        if not config["further"]:  # younger than the first worlds, whose hash is to stay
-            del config["further"]
+        for younger in ("further", "evidence"):  # than the first worlds, whose hash is to stay
+            if not config[younger]:
+                del config[younger]
         return {"config": config, "size": self.model.size}
 
     def _tensors(self) -> dict[str, Tensor]:
