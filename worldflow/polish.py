@@ -6,7 +6,8 @@ have made of it, so that is worked out once, and kept: then an update costs a te
 whole model. All other weights stay as they are, to the bit.
 
 The steps are shown as in training, after recorded frames or the world's own pictures of them. Of
-each clip those that leave most open are kept, and as many at random.
+each clip those that leave most open are kept, and as many at random; half of an update is drawn by
+what they leave open, as `settle` does, half is any of them.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from worldflow.objective import ObjectiveConfig, prepared
 from worldflow.optimizer import move
 from worldflow.own_pictures import normal
 from worldflow.ripe import RipeConfig, autocast, descend, train_part
-from worldflow.settle import left_open
+from worldflow.settle import LEAST, left_open
 from worldflow.trunk import Features
 from worldflow.world import World
 
@@ -55,6 +56,7 @@ class Kept(NamedTuple):
     counts: Tensor  # (M, 1, H, W), what each pixel counts
     reward: Tensor  # (M, R), weights on the reward support
     terminated: Tensor  # (M,), 0 or 1
+    left: Tensor  # (M,), what the choosing steps leave open, nats
 
     def conditions(self) -> Conditions:
         """All but the base's scale, which neither of them looks at."""
@@ -89,8 +91,10 @@ def _polished(
     # Not Muon, which moves every weight by as much, however right it is.
     optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.99))
 
+    odds = kept.left / kept.left.sum() + 1 / len(kept.left)
+
     def loss() -> Tensor:
-        rows = torch.randint(len(kept.frame), (config.batch,), generator=generator, device=device)
+        rows = odds.multinomial(config.batch, replacement=True, generator=generator)
         return _loss(model, Kept(*(part[rows] for part in kept)), generator)
 
     updates = descend(parameters, loss, partial(move, [optimizer]), config)
@@ -127,6 +131,7 @@ def look(model: WorldModel, dataset: Dataset, config: PolishConfig, device: str)
                 counts=places.weights(targets.moved, given, model.base.floor, TRAINING.focus)[rows],
                 reward=targets.reward[rows],
                 terminated=targets.terminated[rows],
+                left=left[rows].clamp(min=LEAST),
             )
         )
     return Kept(*(torch.cat(parts) for parts in zip(*found, strict=True)))
