@@ -5,9 +5,10 @@ is never done (docs/experiments.md, 92). All that it knows of a step is what the
 have made of it, so that is worked out once, and kept: then an update costs a tenth of one of the
 whole model. All other weights stay as they are, to the bit.
 
-The steps are shown as in training, after recorded frames or the world's own pictures of them. Of
-each clip those that leave most open are kept, and as many at random; half of an update is drawn by
-what they leave open, as `settle` does, half is any of them.
+The steps are shown after recorded frames: after the world's own pictures of them, most of the error
+is what those are off by, and nothing is learned. Of each clip those that leave most open are kept,
+and as many at random; half of an update is drawn by what they leave open, as `settle` does, half is
+any of them.
 """
 
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from worldflow.cost import quick_type
 from worldflow.dataset import ClipSampler, Dataset
 from worldflow.errors import InputError
 from worldflow.haar import pyramid
-from worldflow.model import WorldModel
-from worldflow.objective import ObjectiveConfig, prepared
+from worldflow.model import WorldModel, to_signed
+from worldflow.objective import ObjectiveConfig, two_hot
 from worldflow.optimizer import move
 from worldflow.own_pictures import normal
 from worldflow.ripe import RipeConfig, autocast, descend, train_part
@@ -33,9 +34,9 @@ from worldflow.settle import LEAST, left_open
 from worldflow.trunk import Features
 from worldflow.world import World
 
-LOOK = 8  # clips looked at side by side
-OF_CLIP = 16  # steps kept of a clip
-TRAINING = ObjectiveConfig()  # what contexts go through, and what parts of the loss count
+LOOK = 16  # clips looked at side by side
+OF_CLIP = 8  # steps kept of a clip
+TRAINING = ObjectiveConfig()  # what parts of the loss count
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,17 @@ def look(model: WorldModel, dataset: Dataset, config: PolishConfig, device: str)
     found: list[Kept] = []
     for number in tqdm(range(config.kept // (LOOK * OF_CLIP)), desc="looking"):
         clips = sampler.clips(number, LOOK, length)
-        context, actions, targets, _ = prepared(model, clips, generator, TRAINING)
+        frames = to_signed(clips.frames.to(device))
         with autocast(device):
-            given = model.conditions(context, actions)
+            given = model.conditions(frames[:, :-1], torch.from_numpy(clips.actions).to(device))
             quarter = pyramid(given.mean, 2).pictures[0]
             left = left_open(model.flow, given.features.coarse, quarter, generator)
-        left = left.masked_fill(targets.weight == 0, -torch.inf)
-        rows = of_clips(left.view(LOOK, length), generator)
+        rewards, terminated, valid = (
+            torch.from_numpy(part.flatten()).to(device)
+            for part in (clips.rewards, clips.terminated, clips.valid)
+        )
+        rows = of_clips(left.masked_fill(~valid, -torch.inf).view(LOOK, length), generator)
+        lately = places.moved(frames, model.config.history)
         fine, middle, coarse = (part[rows].to(quick_type(device)) for part in given.features)
         found.append(
             Kept(
@@ -127,10 +132,10 @@ def look(model: WorldModel, dataset: Dataset, config: PolishConfig, device: str)
                 middle=middle,
                 coarse=coarse,
                 mean=given.mean[rows],
-                frame=targets.frame[rows],
-                counts=places.weights(targets.moved, given, model.base.floor, TRAINING.focus)[rows],
-                reward=targets.reward[rows],
-                terminated=targets.terminated[rows],
+                frame=frames[:, model.config.history :].flatten(0, 1)[rows],
+                counts=places.weights(lately, given, model.base.floor, TRAINING.focus)[rows],
+                reward=two_hot(rewards[rows], model.reward_support),
+                terminated=terminated[rows].float(),
                 left=left[rows].clamp(min=LEAST),
             )
         )
