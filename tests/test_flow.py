@@ -9,7 +9,8 @@ from torch import Tensor
 
 from worldflow import haar, mixture
 from worldflow.base import Conditions, gaussian_log_prob
-from worldflow.flow import BEND, LEVELS, Evidence, MultiscaleFlow
+from worldflow.evidence import BEND, Evidence
+from worldflow.flow import LEVELS, MultiscaleFlow
 from worldflow.mixture import Mixture
 from worldflow.mixture_head import MixtureHead, Told
 

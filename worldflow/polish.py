@@ -24,13 +24,12 @@ from worldflow.base import Conditions
 from worldflow.cost import quick_type
 from worldflow.dataset import ClipSampler, Dataset
 from worldflow.errors import InputError
-from worldflow.haar import pyramid
 from worldflow.model import WorldModel, to_signed
 from worldflow.objective import ObjectiveConfig, two_hot
 from worldflow.optimizer import move
 from worldflow.own_pictures import normal
 from worldflow.ripe import RipeConfig, autocast, descend, train_part
-from worldflow.settle import LEAST, left_open
+from worldflow.settle import LEAST, left_open, quarter
 from worldflow.trunk import Features
 from worldflow.world import World
 
@@ -91,7 +90,6 @@ def _polished(
     parameters = list(model.outcome.requires_grad_(True).parameters())
     # Not Muon, which moves every weight by as much, however right it is.
     optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.99))
-
     odds = kept.left / kept.left.sum() + 1 / len(kept.left)
 
     def loss() -> Tensor:
@@ -117,8 +115,7 @@ def look(model: WorldModel, dataset: Dataset, config: PolishConfig, device: str)
         frames = to_signed(clips.frames.to(device))
         with autocast(device):
             given = model.conditions(frames[:, :-1], torch.from_numpy(clips.actions).to(device))
-            quarter = pyramid(given.mean, 2).pictures[0]
-            left = left_open(model.flow, given.features.coarse, quarter, generator)
+            left = left_open(model.flow, given.features.coarse, quarter(given.mean), generator)
         rewards, terminated, valid = (
             torch.from_numpy(part.flatten()).to(device)
             for part in (clips.rewards, clips.terminated, clips.valid)

@@ -1,4 +1,4 @@
-"""Training a part of a ripe world's weights, while all else stays: `settle` and `steady`.
+"""Training a part of a ripe world's weights, while all else stays: `settle`, `steady`, `polish`.
 
 The whole model costs ten times as much an update, and a learning rate that still teaches it
 anything first undoes what the fall of the last one has settled (docs/experiments.md, 81).
@@ -34,7 +34,7 @@ CLIP = 0.1  # norm that gradients are cut to; the optimisers go by direction mor
 
 @dataclass(frozen=True)
 class RipeConfig:
-    """See `conf/settle.yaml` and `conf/steady.yaml` for what each key means and its default."""
+    """See `conf/settle.yaml`, `steady.yaml` and `polish.yaml` for each key and its default."""
 
     world: str
     data: str

@@ -211,10 +211,10 @@ def _looked_at(
     frames = to_signed(clips.frames.to(device))
     with autocast(device):
         given = model.conditions(frames[:, :-1], torch.from_numpy(clips.actions).to(device))
-        features, mean = given.features.coarse, _quarter(given.mean)
+        features, mean = given.features.coarse, quarter(given.mean)
         left = left_open(model.flow, features, mean, generator)
     frame = frames[:, model.config.history :].flatten(0, 1)
-    return Kept(features, mean, _quarter(frame)), left
+    return Kept(features, mean, quarter(frame)), left
 
 
 def left_open(
@@ -235,7 +235,8 @@ def left_open(
     return of_noise - likelihood
 
 
-def _quarter(picture: Tensor) -> Tensor:
+def quarter(picture: Tensor) -> Tensor:
+    """`(N, 3, H, W)` -> `(N, 3, H/4, W/4)`, as the choosing steps see it."""
     return haar.pyramid(picture, 2).pictures[0]
 
 
