@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from recorded import record
-from tiny_world import SIZE, tiny_model, tiny_world
+from ripening import ripe_fields
+from tiny_world import SIZE, tiny_model
 
 from worldflow.dataset import open_dataset
 from worldflow.errors import InputError
@@ -18,25 +18,7 @@ from worldflow.world import World
 @pytest.fixture
 def config(tmp_path: Path) -> PolishConfig:
     """Of three short episodes and a tiny world."""
-    for name in "abc":
-        record(tmp_path / "data" / f"{name}.episode", 40)
-    tiny_world().save(tmp_path / "tiny.safetensors")
-    return PolishConfig(
-        world=str(tmp_path / "tiny.safetensors"),
-        data=str(tmp_path / "data"),
-        out=str(tmp_path / "polished.safetensors"),
-        steps=30,
-        minutes=0.0,
-        kept=2 * LOOK * OF_CLIP,
-        strict=False,
-        holdout=0.3,
-        seed=0,
-        batch=16,
-        learning_rate=1e-3,
-        average=0.9,
-        device="cpu",
-        threads=1,
-    )
+    return PolishConfig(**ripe_fields(tmp_path), kept=2 * LOOK * OF_CLIP)
 
 
 def test_only_the_outcome_head_moves(config: PolishConfig) -> None:

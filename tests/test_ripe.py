@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from recorded import HEADER, record
+from ripening import ripe_fields
 from tiny_world import SIZE, tiny_world
 from torch import Tensor
 
@@ -18,24 +19,7 @@ from worldflow.world import World
 @pytest.fixture
 def config(tmp_path: Path) -> RipeConfig:
     """Of three short episodes and a tiny world."""
-    for name in "abc":
-        record(tmp_path / "data" / f"{name}.episode", 20)
-    tiny_world().save(tmp_path / "tiny.safetensors")
-    return RipeConfig(
-        world=str(tmp_path / "tiny.safetensors"),
-        data=str(tmp_path / "data"),
-        out=str(tmp_path / "ripe.safetensors"),
-        steps=5,
-        minutes=0.0,
-        strict=False,
-        holdout=0.3,
-        seed=0,
-        batch=4,
-        learning_rate=1e-3,
-        average=0.9,
-        device="cpu",
-        threads=1,
-    )
+    return RipeConfig(**ripe_fields(tmp_path, steps=5, length=20) | {"batch": 4})
 
 
 def brighter(world: World, training: Dataset, device: str) -> tuple[World, int]:
@@ -60,7 +44,7 @@ def test_what_is_learned_is_written_and_told(
 
 def test_a_world_that_is_trained_again_tells_both_times(config: RipeConfig) -> None:
     train_part(config, "ripened", brighter)
-    again = config.out.replace("ripe", "again")
+    again = config.out.replace("out.", "again.")
     train_part(dataclasses.replace(config, world=config.out, out=again), "ripened", brighter)
     told = World.load(again).card.training
     assert told["ripened_updates"] == 14

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recorded import record
-from tiny_world import SIZE, WINDOW, some_conditions, tiny_model, tiny_world
+from ripening import ripe_fields
+from tiny_world import SIZE, WINDOW, some_conditions, tiny_model
 
 from worldflow import haar
 from worldflow.dataset import Clips, ClipSampler, open_dataset
@@ -37,29 +37,14 @@ MOVES = ("flow.coarse.", "flow.details.0.")
 @pytest.fixture
 def config(tmp_path: Path) -> SettleConfig:
     """Of three short episodes and a tiny world."""
-    for name in "abc":
-        record(tmp_path / "data" / f"{name}.episode", 40)
-    tiny_world().save(tmp_path / "tiny.safetensors")
     return SettleConfig(
-        world=str(tmp_path / "tiny.safetensors"),
-        data=str(tmp_path / "data"),
-        out=str(tmp_path / "settled.safetensors"),
-        steps=30,
-        further=0,
-        evidence=False,
-        minutes=0.0,
+        **ripe_fields(tmp_path),
         kept=60,
         others=0.2,
         unseen=0.0,
-        strict=False,
-        holdout=0.3,
-        seed=0,
-        batch=16,
-        learning_rate=1e-3,
+        further=0,
+        evidence=False,
         weight_decay=0.01,
-        average=0.9,
-        device="cpu",
-        threads=1,
     )
 
 
@@ -235,8 +220,8 @@ def test_evidence_that_is_added_begins_as_nothing_and_learns(config: SettleConfi
         drawn, before = (m.flow.decode(noise, given, torch.ones(3)) for m in (with_it, plain.model))
     torch.testing.assert_close(drawn, before)
     settle(dataclasses.replace(config, evidence=True))
-    settle(dataclasses.replace(config, world=config.out, out=config.out.replace("set", "twice")))
-    for path in (config.out, config.out.replace("set", "twice")):
+    settle(dataclasses.replace(config, world=config.out, out=config.out.replace("out.", "twice.")))
+    for path in (config.out, config.out.replace("out.", "twice.")):
         model = World.load(path).model  # once it has it, it stays
         assert model.config.evidence
         learned = model.state_dict()["flow.details.0.evidence.expected.weight"]

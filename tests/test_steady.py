@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from recorded import HEADER, game_frame, record
+from recorded import HEADER, game_frame
+from ripening import ripe_fields
 from tiny_world import CONFIG, SIZE, tiny_world
 
 from worldflow.dataset import Dataset, open_dataset
@@ -24,25 +25,8 @@ MAY_MOVE = {"base.backdrops", "base.recall.weight", "base.recall.bias", "base.li
 @pytest.fixture
 def config(tmp_path: Path) -> SteadyConfig:
     """Of three short episodes and a tiny world."""
-    for name in "abc":
-        record(tmp_path / "data" / f"{name}.episode", 40)
-    tiny_world().save(tmp_path / "tiny.safetensors")
-    return SteadyConfig(
-        world=str(tmp_path / "tiny.safetensors"),
-        data=str(tmp_path / "data"),
-        out=str(tmp_path / "steady.safetensors"),
-        steps=30,
-        minutes=0.0,
-        backdrops=2,
-        strict=False,
-        holdout=0.3,
-        seed=0,
-        batch=4,
-        learning_rate=1e-2,
-        average=0.9,
-        device="cpu",
-        threads=1,
-    )
+    fields = ripe_fields(tmp_path) | {"batch": 4, "learning_rate": 1e-2}
+    return SteadyConfig(**fields, backdrops=2)
 
 
 def still(path: Path, frames: list[NDArray[np.uint8]]) -> Dataset:
