@@ -19,7 +19,7 @@ from worldflow.episode import EpisodeWriter, Header, StepRecord
 from worldflow.errors import InputError
 from worldflow.evaluate import EvaluateConfig, evaluate, judge
 from worldflow.figures import METRICS
-from worldflow.one_step import OneStepConfig, draw_stretches
+from worldflow.one_step import OneStepConfig, draw_stretches, judge_steps
 
 PERFECT = 10 * np.log10(4e6)  # dB, the cap of PSNR
 SIZE = 16
@@ -35,7 +35,8 @@ PROMISED = re.findall(
     reward_precision reward_recall reward_f1 termination_precision termination_recall
     termination_f1 object_recall_1_8 object_recall_9_32 object_recall_33_64 object_precision_1_8
     object_precision_9_32 object_precision_33_64 object_brightness_1_8 object_brightness_9_32
-    object_brightness_33_64 mode_error_max sharp_fraction sharp_one_cell sharp_one_block
+    object_brightness_33_64 mode_error_max mode_error_by_chance sharp_fraction
+    sharp_one_cell sharp_one_block
     sharp_several_blocks lost_fraction doubled_fraction base_mode_error_max base_sharp_fraction
     memory_recall action_fidelity survival_2000 survival_share survival_real survival_real_runs
     gflop_per_frame parameters frames episodes world_hash
@@ -283,6 +284,26 @@ def test_bounce_is_held_against_its_truth(tmp_path):
     noisy = figures(tmp_path, {"horizon": 16, "clips": 2}, noise=30.0)
     assert noisy["psnr_1_deterministic"] < 30
     assert noisy["sharp_fraction"] == 0.0
+
+
+def test_each_draw_of_a_step_has_luck_of_its_own(recording):
+    engine = make_playable((SIZE, SIZE, 3)).engine
+    lucks = []
+
+    class Judge:
+        def see(self, state, action, luck, drawn, hidden):
+            rows, ones = np.arange(len(action)), np.ones(len(action), np.float32)
+            again = engine.step(state, action, luck(rows, 0), ones).frame
+            np.testing.assert_array_equal(again, drawn)
+            some = rows[::2]
+            np.testing.assert_array_equal(luck(rows, 1)[::2], luck(some, 1))
+            lucks.append(np.concatenate([luck(rows, draw)[:, :4] for draw in range(3)]))
+
+    config = OneStepConfig(steps=200, context=4)
+    stretches = draw_stretches(open_dataset(recording, strict=False).episodes, config)
+    judge_steps(engine, stretches, config, Judge())
+    told = np.concatenate(lucks)
+    assert len(np.unique(told, axis=0)) == len(told) >= 3 * 200
 
 
 def loads(playable):

@@ -53,7 +53,7 @@ def test_faint_noise_is_sharp():
 def tally_of(draw, steps=1500):
     tally, random = ModeTally(), np.random.default_rng(1)
     for _ in range(steps):
-        tally.add(draw(random), futures(), np.array([0.5, 0.3, 0.2]))
+        tally.add(draw(random)[None], futures(), np.array([0.5, 0.3, 0.2]))
     return tally
 
 
@@ -70,6 +70,17 @@ def test_frequencies_are_compared_with_probabilities():
     ]
 
 
+def test_an_error_is_beside_what_chance_alone_does():
+    """Of 1,500 draws at odds of 1 in 2, off by 1.3 points as a standard deviation."""
+    chance = tally_of(lambda random: futures()[0]).figures().error_by_chance
+    assert 0.010 < chance < 0.017
+    tally = ModeTally()
+    for _ in range(1500):
+        tally.add(futures()[[0, 0, 1, 2]], futures(), np.array([0.5, 0.3, 0.2]))
+    assert tally.figures().error_by_chance == pytest.approx(chance / 2, rel=0.1)
+    assert [each.frequency for each in tally.frequencies()] == [0.5, 0.25, 0.25]
+
+
 def test_too_few_steps_tell_no_frequency():
     tally = tally_of(lambda random: futures()[0], steps=99)
     assert tally.figures().error_max is None
@@ -79,17 +90,16 @@ def test_too_few_steps_tell_no_frequency():
 
 def test_determined_steps_are_kept_apart():
     tally = ModeTally()
-    tally.add(futures()[0], futures()[:1], np.ones(1))
+    tally.add(futures()[:1], futures()[:1], np.ones(1))
     assert tally.determined_psnr == pytest.approx(66.0206)
-    assert tally.figures() == (0, None, None, None, None)
+    assert tally.figures() == (0, None, None, None, None, None)
 
 
 def test_the_curve_of_sharp_frames_rises_with_the_bounds():
     faded = futures()[0].copy()
     faded[4:6, 2:4] -= np.uint8(51)  # 20 % of the range
     tally = ModeTally()
-    tally.add(futures()[1], futures(), np.ones(3) / 3)
-    tally.add(faded, futures(), np.ones(3) / 3)
+    tally.add(np.stack([futures()[1], faded]), futures(), np.ones(3) / 3)
     assert tally.sharp_curve(np.array([0.1, 1.0, 2.5, 5.0])).tolist() == [0.5, 0.5, 1.0, 1.0]
 
 
@@ -128,8 +138,7 @@ def test_lost_and_doubled_balls_are_counted():
     lost[53:56] = lost[40:43]
     halves = ((possible[0].astype(int) + possible[3]) // 2).astype(np.uint8)
     tally = ModeTally(OBJECTS["bounce"])
-    for frame in (possible[1], lost, doubled, halves):
-        tally.add(frame, possible, np.ones(4) / 4)
+    tally.add(np.stack([possible[1], lost, doubled, halves]), possible, np.ones(4) / 4)
     figures = tally.figures()
     assert figures.doubled == 0.25
     assert figures.lost == 0.5  # two faint balls are none

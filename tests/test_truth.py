@@ -14,32 +14,42 @@ def header(source="bounce", **settings):
 
 
 def judge_with(futures):
-    """A judge of three rows, whose base always draws grey; and which rows the base was asked."""
+    """A judge of three rows, and what was asked of the world, and of a base that draws grey."""
     asked = []
 
-    def base(state, action, noise):
-        asked.append((state["row"].tolist(), action.tolist(), noise[:, 0].tolist()))
-        return np.full((len(action), 16, 16, 3), 100, np.uint8)
+    def drawing(level):
+        def sample(state, action, noise):
+            asked.append((state["row"].tolist(), action.tolist(), noise[:, 0].tolist()))
+            return np.full((len(action), 16, 16, 3), level, np.uint8)
 
-    judge = TruthJudge(lambda truth, action: futures[truth["row"]] if truth else None, None, base)
+        return sample
+
+    judge = TruthJudge(
+        lambda truth, action: futures[truth["row"]] if truth else None,
+        drawing(200),
+        base=drawing(100),
+    )
     hidden = [{"row": 0}, {}, {"row": 2}]
-    noise = np.arange(3, dtype=np.float32)[:, None]
-    drawn = np.stack([CHOICE[1], CHOICE[1], CHOICE[1]])
-    judge.see({"row": np.arange(3)}, np.array([5, 6, 7]), noise, drawn, hidden)
+    drawn = np.stack([CHOICE[1]] * 3)
+
+    def luck(rows, draw):
+        return np.float32(rows[:, None] + 10 * draw)
+
+    judge.see({"row": np.arange(3)}, np.array([5, 6, 7]), luck, drawn, hidden)
     return judge, asked
 
 
-def test_the_base_is_judged_where_it_must_choose():
+def test_where_a_step_branches_both_draw_again_and_again():
     branching = Futures(CHOICE, np.array([0.5, 0.5]))
     judge, asked = judge_with({0: Futures(CHOICE[1:], np.ones(1)), 2: branching})
-    assert asked == [([2], [7], [2.0])]
+    assert asked == 2 * [([2] * 4, [7] * 4, [2.0, 12.0, 22.0, 32.0])]
     assert judge.world.figures().sharp == 1.0
     assert judge.world.determined_psnr > 60
     assert judge.base.figures().sharp == 0.0
-    assert judge.base.figures().steps == 1
+    assert judge.base.figures().steps == judge.world.figures().steps == 1
 
 
-def test_without_a_choice_the_base_is_not_asked():
+def test_without_a_choice_nothing_is_drawn_again():
     certain = Futures(CHOICE[1:], np.ones(1))
     judge, asked = judge_with({0: certain, 2: certain})
     assert asked == []

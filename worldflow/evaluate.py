@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from worldflow.card import Playable
 from worldflow.dataset import Dataset, open_dataset
-from worldflow.engine import Engine
+from worldflow.engine import Engine, State
 from worldflow.episode import Episode
 from worldflow.errors import InputError
 from worldflow.figures import (
@@ -177,8 +177,13 @@ def _truth_judge(engine: Engine, dataset: Dataset, small: SmallObject | None) ->
     """Who holds drawn frames against the truth, if the game tells it."""
     from worldflow.white_box import base_sampler
 
+    def sample(
+        state: State, action: NDArray[np.int64], noise: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        return engine.step(state, action, noise, np.ones(len(action), np.float32)).frame
+
     oracle = oracle_of(dataset.header)
-    return TruthJudge(oracle, small, base_sampler(engine)) if oracle else None
+    return TruthJudge(oracle, sample, small, base_sampler(engine)) if oracle else None
 
 
 def _judge_survival(

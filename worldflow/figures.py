@@ -33,6 +33,7 @@ METRICS = (
     *(f"termination_{figure}" for figure in ("precision", "recall", "f1")),
     *(f"object_{what}_{span}" for what in ("recall", "precision", "brightness") for span in SPANS),
     "mode_error_max",
+    "mode_error_by_chance",
     "sharp_fraction",
     *(f"sharp_{place.replace(' ', '_')}" for place in PLACES),
     "lost_fraction",
@@ -102,9 +103,11 @@ def step_figures(one_step: OneStep, dimensions: int) -> Metrics:
 
 def truth_figures(judge: TruthJudge) -> Metrics:
     """Figures of games that know the true distribution of their next frame."""
+    figures = judge.world.figures()
     metrics: Metrics = {
         "psnr_1_deterministic": judge.world.determined_psnr,
-        "branching_steps": judge.world.figures().steps,
+        "mode_error_by_chance": figures.error_by_chance,
+        "branching_steps": figures.steps,
     }
     for place in PLACES:
         metrics[f"sharp_{place.replace(' ', '_')}"] = judge.world.figures(place).sharp

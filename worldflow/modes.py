@@ -12,6 +12,7 @@ from worldflow.small_objects import SmallObject, connected, find_blobs
 SHARP_WORST = 0.10 * 255  # at every pixel and channel
 SHARP_MEAN = 0.03 * 255  # on average over the pixels in which the possible frames differ
 ENOUGH_STEPS = 100  # of one kind, before a frequency is worth telling
+RUNS = 1000  # of a perfect sampler, that tell how far off chance alone is
 
 CELL = 8  # pixels: a cell of the flow's coarsest grid (worldflow/flow.py)
 BLOCK = 16  # pixels: one cell of each of its interleaved groups
@@ -71,9 +72,9 @@ class _Branch(NamedTuple):
     """One branching step, judged."""
 
     kind: tuple[float, ...]  # the probabilities of its futures
-    match: Match
+    matches: list[Match]  # of each draw
     place: str  # one of PLACES
-    objects: int | None  # whole objects drawn where each future has one; None if not told
+    objects: list[int]  # whole objects in each draw where each future has one; [] if not told
 
 
 class ModeFigures(NamedTuple):
@@ -81,6 +82,7 @@ class ModeFigures(NamedTuple):
 
     steps: int
     error_max: float | None  # in [0, 1], see `ModeTally.figures`
+    error_by_chance: float | None  # the same of a perfect sampler with as many draws, by chance
     sharp: float | None  # share of sharp frames
     lost: float | None  # share of frames without the object
     doubled: float | None  # share of frames with two of it or more
@@ -110,18 +112,21 @@ class ModeTally:
 
     def add(
         self,
-        frame: NDArray[np.uint8],
+        frames: NDArray[np.uint8],
         possible: NDArray[np.uint8],
         probabilities: NDArray[np.float64],
     ) -> None:
-        """Judge one `frame` `(H, W, 3)` where `possible` `(M, H, W, 3)` could follow."""
+        """Judge the draws `frames` `(D, H, W, 3)` of a step after which `possible` `(M, H, W, 3)`
+        could follow, with `probabilities` `(M,)`.
+        """
         if len(possible) == 1:
-            self._determined.append(float(psnr(frame, possible[0])))
+            self._determined += [float(psnr(frame, possible[0])) for frame in frames]
             return
         kind = tuple(probabilities.round(6).tolist())
-        objects = _count(self._small, frame, possible[0]) if self._small else None
-        branch = _Branch(kind, match(frame, possible), place_of(possible), objects)
-        self._branches.append(branch)
+        matches = [match(frame, possible) for frame in frames]
+        small = self._small
+        objects = [_count(small, frame, possible[0]) for frame in frames] if small else []
+        self._branches.append(_Branch(kind, matches, place_of(possible), objects))
 
     @property
     def determined_psnr(self) -> float | None:
@@ -132,15 +137,17 @@ class ModeTally:
         """Over all branching steps, or those whose choice shows in one of PLACES.
 
         `error_max` is the largest difference between a frequency and its probability, over the
-        kinds with at least 100 steps.
+        kinds with at least 100 steps; `error_by_chance` the median of what it is by chance.
         """
         branches = [branch for branch in self._branches if place in (None, branch.place)]
-        counted = [branch.objects for branch in branches if branch.objects is not None]
+        counted = [count for branch in branches for count in branch.objects]
+        matches = [match for branch in branches for match in branch.matches]
         errors = [abs(each.frequency - each.probability) for each in _frequencies(branches)]
         return ModeFigures(
             steps=len(branches),
             error_max=max(errors, default=None),
-            sharp=_share([branch.match.sharp() for branch in branches]),
+            error_by_chance=_error_by_chance(branches),
+            sharp=_share([match.sharp() for match in matches]),
             lost=_share([objects == 0 for objects in counted]),
             doubled=_share([objects > 1 for objects in counted]),
         )
@@ -151,7 +158,7 @@ class ModeTally:
 
     def sharp_curve(self, strictness: NDArray[np.float64]) -> NDArray[np.float64]:
         """The share of sharp frames with both bounds multiplied by each of `strictness`."""
-        matches = [branch.match for branch in self._branches]
+        matches = [match for branch in self._branches for match in branch.matches]
         shares = [np.mean([match.sharp(factor) for match in matches]) for factor in strictness]
         return np.array(shares) if matches else np.full(len(strictness), np.nan)
 
@@ -162,16 +169,31 @@ def _count(small: SmallObject, frame: NDArray[np.uint8], possible: NDArray[np.ui
     return sum(int(blob.mass / one + 0.5) for blob in find_blobs(small.strength(frame)))
 
 
-def _frequencies(branches: list[_Branch]) -> list[Frequency]:
-    drawn: dict[tuple[float, ...], list[int]] = defaultdict(list)
+def _by_kind(branches: list[_Branch]) -> dict[tuple[float, ...], list[list[int]]]:
+    """The futures drawn at each step of each kind that has enough of them, in order."""
+    drawn: dict[tuple[float, ...], list[list[int]]] = defaultdict(list)
     for branch in branches:
-        drawn[branch.kind].append(branch.match.mode)
+        drawn[branch.kind].append([match.mode for match in branch.matches])
+    return {kind: steps for kind, steps in sorted(drawn.items()) if len(steps) >= ENOUGH_STEPS}
+
+
+def _frequencies(branches: list[_Branch]) -> list[Frequency]:
     return [
-        Frequency(probability, modes.count(mode) / len(modes), len(modes))
-        for kind, modes in sorted(drawn.items())
-        if len(modes) >= ENOUGH_STEPS
+        Frequency(probability, float((np.concatenate(steps) == mode).mean()), len(steps))
+        for kind, steps in _by_kind(branches).items()
         for mode, probability in enumerate(kind)
     ]
+
+
+def _error_by_chance(branches: list[_Branch]) -> float | None:
+    """The median over RUNS runs of the largest error of frequencies drawn by the truth's odds."""
+    random, worst = np.random.default_rng(0), np.zeros(RUNS)
+    by_kind = _by_kind(branches)
+    for kind, steps in by_kind.items():
+        draws = sum(map(len, steps))
+        frequencies = random.multinomial(draws, np.array(kind) / sum(kind), RUNS) / draws
+        worst = np.maximum(worst, np.abs(frequencies - kind).max(axis=1))
+    return float(np.median(worst)) if by_kind else None
 
 
 def _share(hits: list[bool]) -> float | None:

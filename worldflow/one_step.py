@@ -8,6 +8,7 @@ judged, rare ones as rarely as they happen.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from worldflow.truth import TruthJudge
 STRETCH = 64  # steps
 # Noise rows of their own for samples and scores: rollouts count theirs from 0.
 SAMPLE_ROWS, SCORE_ROWS = 1 << 32, 2 << 32
+ANOTHER_DRAW = 1 << 34  # rows to the same sample, drawn again
 
 
 class Stretch(NamedTuple):
@@ -96,7 +98,7 @@ def judge_steps(
     """Draw and score each step of `stretches` once, at temperature 1.
 
     Args:
-        judge: holds the drawn frames against the truth, for games that know it.
+        judge: holds what is drawn against the truth, for games that know it.
     """
     parts = []
     total = sum(stretch.length for stretch in stretches)
@@ -139,11 +141,11 @@ def _judge_batch(
         noise = noise_rows(seed, SCORE_ROWS + rows, index, engine.noise_size)
         told[0, :, index] = engine.score(state, action, truth, noise)
         told[1, :, index] = engine.score(state, shuffled[:, index], truth, noise)
-        noise = noise_rows(seed, SAMPLE_ROWS + rows, index, engine.noise_size)
-        step = engine.step(state, action, noise, temperature)
+        luck = partial(_luck, engine.noise_size, seed, rows, index)
+        step = engine.step(state, action, luck(np.arange(len(rows)), 0), temperature)
         told[2, :, index], told[3, :, index] = step.reward, step.p_terminated
         if judge is not None:
-            judge.see(state, action, noise, step.frame, _hidden(recording, index))
+            judge.see(state, action, luck, step.frame, _hidden(recording, index))
         state = engine.observe(step.state, truth)
         progress.update(int(recording.live[:, index].sum()))
     nll, nll_shuffled, reward_told, p_terminated = told[:, recording.live]
@@ -157,6 +159,18 @@ def _judge_batch(
         p_terminated=p_terminated,
         event=event[recording.live],
     )
+
+
+def _luck(
+    size: int,
+    seed: int,
+    rows: NDArray[np.int64],
+    counter: int,
+    chosen: NDArray[np.int64],
+    draw: int,
+) -> NDArray[np.float32]:
+    """The noise `(R, size)` that the R rows `chosen` are sampled from, the `draw`-th time."""
+    return noise_rows(seed, SAMPLE_ROWS + draw * ANOTHER_DRAW + rows[chosen], counter, size)
 
 
 def _hidden(recording: _Recording, index: int) -> list[Truth]:

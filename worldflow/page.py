@@ -97,7 +97,8 @@ def _truth(truth: "TruthJudge") -> str:
         if tally:
             rows.append([f"{name}, all", *_mode_cells(tally.figures())])
             rows += [[f"{name}, {place}", *_mode_cells(tally.figures(place))] for place in PLACES]
-    header = ["branching steps", "steps", "worst mode error", "sharp", "ball lost", "ball doubled"]
+    header = ["branching steps", "steps", "worst mode error", "chance alone", "sharp"]
+    header += ["ball lost", "ball doubled"]
     return (
         "## Against the true distribution\n\n*One cell*: the choice shows within one 8-pixel cell "
         "of the flow's coarsest grid; *one block*: across lines between cells; *several blocks*: "

@@ -12,6 +12,11 @@ from worldflow.episode import Header
 from worldflow.modes import ModeTally
 from worldflow.small_objects import SmallObject
 
+DRAWS = 4  # frames drawn where a step branches
+
+Luck = Callable[[NDArray[np.int64], int], NDArray[np.float32]]
+"""(rows `(R,)`, the number of a draw) -> noise `(R, Z)`."""
+
 Sampler = Callable[[State, NDArray[np.int64], NDArray[np.float32]], NDArray[np.uint8]]
 """(state, action `(N,)`, noise `(N, Z)`) -> a frame drawn for each row `(N, H, W, 3)`."""
 
@@ -51,13 +56,20 @@ def oracle_of(header: Header) -> Oracle | None:
 class TruthJudge:
     """Holds a world against its game's truth, and beside it a simpler sampler of the same world.
 
-    The simpler one is the Gaussian base: what the flow adds is what it lacks.
+    Where a step branches, each draws DRAWS frames, from the same noise: the more draws, the less
+    of a frequency's error is chance. The simpler sampler is the Gaussian base: what the flow adds
+    is what it lacks.
     """
 
     def __init__(
-        self, oracle: Oracle, small: SmallObject | None = None, base: Sampler | None = None
+        self,
+        oracle: Oracle,
+        sample: Sampler,
+        small: SmallObject | None = None,
+        base: Sampler | None = None,
     ) -> None:
-        self._oracle, self._sample_base = oracle, base
+        """`sample` draws from the world; `small` is an object that every possible frame shows."""
+        self._oracle, self._sample, self._sample_base = oracle, sample, base
         self.world = ModeTally(small)
         self.base = ModeTally(small) if base else None
 
@@ -65,31 +77,32 @@ class TruthJudge:
         self,
         state: State,
         action: NDArray[np.int64],
-        noise: NDArray[np.float32],
+        luck: Luck,
         drawn: NDArray[np.uint8],
         hidden: list[Truth],
     ) -> None:
-        """Judge `drawn` `(N, H, W, 3)`, sampled from `state` under `action` `(N,)`.
+        """Judge what the world draws from `state` under `action` `(N,)`.
 
         Args:
-            noise: `(N, Z)`, that `drawn` came from; the base draws from it, too.
+            luck: what is drawn comes from.
+            drawn: `(N, H, W, 3)`, a frame of each row.
             hidden: N hidden states; a row with {} is not judged.
         """
         futures = [self._oracle(truth, int(act)) for truth, act in zip(hidden, action, strict=True)]
-        for frame, future in zip(drawn, futures, strict=True):
-            if future:
-                self.world.add(frame, *future)
-        if self.base is None or self._sample_base is None:
-            return
-        branching = [(row, future) for row, future in enumerate(futures) if _branches(future)]
-        if not branching:  # the base is judged where it must choose, and nowhere else
+        branching = []
+        for row, future in enumerate(futures):
+            if future and len(future.frames) == 1:
+                self.world.add(drawn[row : row + 1], *future)
+            elif future:
+                branching.append((row, future))
+        if not branching:
             return
         rows = np.array([row for row, _ in branching])
-        frames = self._sample_base(take_rows(state, rows), action[rows], noise[rows])
-        for frame, (_, future) in zip(frames, branching, strict=True):
-            if future:
-                self.base.add(frame, *future)
-
-
-def _branches(future: Futures | None) -> bool:
-    return future is not None and len(future.frames) > 1
+        noise = np.stack([luck(rows, draw) for draw in range(DRAWS)], axis=1)  # (R, DRAWS, Z)
+        each = rows.repeat(DRAWS)
+        for tally, sample in ((self.world, self._sample), (self.base, self._sample_base)):
+            if tally is None or sample is None:
+                continue
+            frames = sample(take_rows(state, each), action[each], noise.reshape(len(each), -1))
+            for index, (_, future) in enumerate(branching):
+                tally.add(frames[index * DRAWS : (index + 1) * DRAWS], *future)
