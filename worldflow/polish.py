@@ -24,12 +24,12 @@ from worldflow.base import Conditions
 from worldflow.cost import quick_type
 from worldflow.dataset import ClipSampler, Dataset
 from worldflow.errors import InputError
-from worldflow.model import WorldModel, to_signed
+from worldflow.model import WorldModel
 from worldflow.objective import ObjectiveConfig, two_hot
 from worldflow.optimizer import move
 from worldflow.own_pictures import normal
 from worldflow.ripe import RipeConfig, autocast, descend, train_part
-from worldflow.settle import LEAST, left_open, quarter
+from worldflow.settle import LEAST, seen
 from worldflow.trunk import Features
 from worldflow.world import World
 
@@ -112,10 +112,7 @@ def look(model: WorldModel, dataset: Dataset, config: PolishConfig, device: str)
     found: list[Kept] = []
     for number in tqdm(range(config.kept // (LOOK * OF_CLIP)), desc="looking"):
         clips = sampler.clips(number, LOOK, length)
-        frames = to_signed(clips.frames.to(device))
-        with autocast(device):
-            given = model.conditions(frames[:, :-1], torch.from_numpy(clips.actions).to(device))
-            left = left_open(model.flow, given.features.coarse, quarter(given.mean), generator)
+        frames, given, left = seen(model, clips, generator, device)
         rewards, terminated, valid = (
             torch.from_numpy(part.flatten()).to(device)
             for part in (clips.rewards, clips.terminated, clips.valid)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worldflow import haar
+from worldflow.base import Conditions
 from worldflow.cost import quick_type
 from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.envs.objects import object_of
@@ -139,7 +140,9 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
     for first in tqdm(range(0, len(starts), LOOK), desc="looking"):
         clips = sampler.steps(starts[first : first + LOOK], length)
         valid = torch.from_numpy(clips.valid.flatten()).to(device)
-        found, left = _looked_at(model, clips, generator, device)
+        frames, given, left = seen(model, clips, generator, device)
+        frame = frames[:, model.config.history :].flatten(0, 1)
+        found = Kept(given.features.coarse, quarter(given.mean), quarter(frame))
         lot = torch.from_numpy(lots[clips.index.flatten()]).float().to(device)
         open_ones.offer(left.masked_fill(~valid, -torch.inf), found)
         any_ones.offer(lot.masked_fill(~valid, -torch.inf), found)
@@ -204,17 +207,17 @@ def out_of_sight(small: SmallObject, clips: Clips, history: int) -> NDArray[np.b
     return np.asarray(~before.any(axis=2)).ravel()
 
 
-def _looked_at(
+def seen(
     model: WorldModel, clips: Clips, generator: torch.Generator, device: str
-) -> tuple[Kept, Tensor]:
-    """What could be kept of each of N = B*T steps, and what is left open there `(N,)`."""
+) -> tuple[Tensor, Conditions, Tensor]:
+    """The frames `(B, L+T, 3, H, W)`, in [-1, 1], and of each of the N = B*T steps what is known
+    before it, and how much the choosing steps leave open `(N,)`.
+    """
     frames = to_signed(clips.frames.to(device))
     with autocast(device):
         given = model.conditions(frames[:, :-1], torch.from_numpy(clips.actions).to(device))
-        features, mean = given.features.coarse, quarter(given.mean)
-        left = left_open(model.flow, features, mean, generator)
-    frame = frames[:, model.config.history :].flatten(0, 1)
-    return Kept(features, mean, quarter(frame)), left
+        left = left_open(model.flow, given.features.coarse, quarter(given.mean), generator)
+    return frames, given, left
 
 
 def left_open(
