@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from worldflow.memory import Recall
 from worldflow.metrics import EventScores, reward_scores, termination_scores
-from worldflow.modes import PLACES, ModeTally
+from worldflow.modes import PLACES, ModeFigures
 from worldflow.one_step import OneStep
 from worldflow.rollouts import HORIZONS, Rollouts
 from worldflow.small_objects import SPANS
@@ -111,12 +111,11 @@ def truth_figures(judge: TruthJudge) -> Metrics:
     }
     for place in PLACES:
         metrics[f"sharp_{place.replace(' ', '_')}"] = judge.world.figures(place).sharp
-    metrics |= _mode_figures("", judge.world)
-    return metrics | (_mode_figures("base_", judge.base) if judge.base else {})
+    metrics |= _mode_figures("", figures)
+    return metrics | (_mode_figures("base_", judge.base.figures()) if judge.base else {})
 
 
-def _mode_figures(prefix: str, tally: ModeTally) -> Metrics:
-    figures = tally.figures()
+def _mode_figures(prefix: str, figures: ModeFigures) -> Metrics:
     return {
         f"{prefix}mode_error_max": figures.error_max,
         f"{prefix}sharp_fraction": figures.sharp,

@@ -104,5 +104,6 @@ class TruthJudge:
             if tally is None or sample is None:
                 continue
             frames = sample(take_rows(state, each), action[each], noise.reshape(len(each), -1))
-            for index, (_, future) in enumerate(branching):
-                tally.add(frames[index * DRAWS : (index + 1) * DRAWS], *future)
+            by_row = frames.reshape(len(rows), DRAWS, *frames.shape[1:])
+            for draws, (_, future) in zip(by_row, branching, strict=True):
+                tally.add(draws, *future)
