@@ -9,8 +9,9 @@ from torch import Tensor
 
 from worldflow import haar, mixture
 from worldflow.base import Conditions, gaussian_log_prob
+from worldflow.coarse import GAIN, LEVELS, CoarseNoise, CoarseStep
 from worldflow.evidence import BEND, Evidence
-from worldflow.flow import LEVELS, MultiscaleFlow
+from worldflow.flow import MultiscaleFlow
 from worldflow.mixture import Mixture
 from worldflow.mixture_head import MixtureHead, Told
 
@@ -69,17 +70,44 @@ def monotone_map(parts: Mixture, value: Tensor) -> Tensor:
     return torch.stack(z, dim=1)
 
 
+def of_all_ways(
+    flow: MultiscaleFlow, picture: Tensor, given: Conditions, mean: Tensor
+) -> list[Tensor]:
+    """The coarse picture as a map to noise, cell by cell: components of all ways side by side."""
+    step = flow.coarse
+    assert step.ways is not None
+    context = step.context(given.features.coarse, mean)
+    odds, favours = step.ways(context)
+    likely = odds.flatten()  # of each way, given the cells before
+    z = []
+    for index in range(len(step.GROUPS)):
+        told = [step.group(index, picture, context, mean, favour) for favour in favours.unbind(1)]
+        cells = [
+            Told(*(step.cells(each, index).flatten(2) for each in group if each is not None))
+            for group in told
+        ]
+        values = step.cells(picture, index).flatten(2)
+        for cell in range(values.shape[2]):
+            here = slice(cell, cell + 1)
+            value = values[:, :, here, None]
+            ways = [step.head(Told(*(each[:, :, here, None] for each in way))) for way in cells]
+            weighed = [
+                way._replace(log_weights=way.log_weights + of_way)
+                for way, of_way in zip(ways, likely, strict=True)
+            ]
+            z.append(
+                monotone_map(Mixture(*(torch.cat(p, 1) for p in zip(*weighed, strict=True))), value)
+            )
+            likely = likely + torch.stack([mixture.log_prob(way, value).sum() for way in ways])
+            likely = likely - torch.logsumexp(likely, dim=0)
+    return z
+
+
 def oracle(flow: MultiscaleFlow, y: Tensor, given: Conditions) -> Tensor:
     """The flow as one triangular monotone map y -> z, `(3*H*W,)` for one row, in float64."""
     (picture, *_), details = haar.pyramid(y, LEVELS)
     means = haar.pyramid(given.mean, LEVELS)
-    step, mean = flow.coarse, means.pictures[0]
-    context = step.context(given.features.coarse, mean)
-    z = []
-    for index in range(len(step.GROUPS)):
-        group = step.group(index, picture, context, mean)
-        parts = step.head(Told(*(step.cells(each, index) for each in group[:2])))
-        z.append(monotone_map(parts, step.cells(picture, index)))
+    z = of_all_ways(flow, picture, given, means.pictures[0])
     for i, detail_step in enumerate(flow.details):
         known = given.features[2 - i], picture, means.pictures[i], means.details[i]
         z.append(monotone_map(detail_step.head(detail_step.conditioned(*known)), details[i]))
@@ -158,14 +186,44 @@ def test_coarse_groups_see_only_those_before() -> None:
     drawn = torch.randn(1, 3, grid, grid)
     context = step.context(features, mean)
     for index in range(len(step.GROUPS)):
-        before = step.group(index, drawn, context, mean)
+        before = step.group(index, drawn, context, mean, None)
         for other, (y, x) in enumerate(step.GROUPS):
             changed = drawn.clone()
             changed[:, :, y::2, x::2] += 1
-            after = step.group(index, changed, context, mean)
+            after = step.group(index, changed, context, mean, None)
             for now, then in zip(before[:2], after[:2], strict=True):
                 same = torch.equal(step.cells(now, index), step.cells(then, index))
                 assert same == (other >= index)
+
+
+def test_a_thing_that_may_come_at_either_of_two_places_comes_at_one() -> None:
+    """Two cells of one group, drawn together: half of the frames have the left, half the right."""
+    torch.manual_seed(0)
+    grid, bright = 8, 4.0
+    step = CoarseStep(4, 8, 2, sigma=0.05, grid=grid, ways=2)
+    assert step.ways is not None
+    with torch.no_grad():
+        for parameter in step.parameters():
+            parameter.zero_()
+        step.head.spread.bias.fill_(-20.0)  # all narrow
+        step.head.shift.bias[3:] = bright / 0.05  # component 1: something is there
+        favour = torch.full((2, 2, grid, grid), 0.0)
+        favour[:, 1] = -30.0
+        for way, column in enumerate((1, 5)):
+            favour[way, 1, 3, column] = 30.0
+        step.ways.here.copy_(favour / GAIN)
+        features, mean = torch.zeros(400, 4, grid, grid), torch.zeros(400, 3, grid, grid)
+        noise = CoarseNoise(*(torch.randn(400, *shape) for shape in ((3, 8, 8), (8, 8), (1, 1))))
+        drawn = step.decode(noise, features, mean, torch.ones(400))
+        there = drawn[:, 0] > bright / 2
+        one, both = (torch.zeros(1, 3, grid, grid) for _ in range(2))
+        one[:, :, 3, 1] = both[:, :, 3, 1::4] = bright
+        of_one, of_both = (
+            step.sites(each, features[:1], mean[:1]).log_prob.sum() for each in (one, both)
+        )
+    assert torch.equal(there.sum(dim=(1, 2)), torch.ones(400, dtype=torch.int64))
+    assert 0.4 < float(there[:, 3, 1].float().mean()) < 0.6
+    assert float(of_one - of_both) > 10.0  # nats: all that WEIGHT_FLOOR leaves
 
 
 def test_noise_is_used_whole() -> None:

@@ -19,6 +19,7 @@ CONFIG = ModelConfig(
     window=WINDOW,
     further=1,
     evidence=True,
+    ways=3,
 )
 
 

@@ -98,17 +98,27 @@ def encode(
     draw, place = torch.rand((2, *value[:, 0].shape), generator=generator, device=value.device)
     index = origin(mixture, value, draw)
     eps = (value - chosen(mixture.mean, index)) * torch.exp(-chosen(mixture.log_scale, index))
-    weights = torch.softmax(mixture.log_weights, dim=1)  # as decode computes them
+    return eps, selector_of(mixture.log_weights, index, place)
+
+
+def selector_of(log_weights: Tensor, index: Tensor, place: Tensor) -> Tensor:
+    """The selector `(N, h, w)` that picks component `index`: at `place` of its interval, 0 to 1."""
+    weights = torch.softmax(log_weights, dim=1)  # as decode computes them
     upper = torch.cumsum(weights, dim=1).gather(1, index[:, None])[:, 0]
     width = weights.gather(1, index[:, None])[:, 0]
     u = upper - SELECTOR_MARGIN - place * (width - 2 * SELECTOR_MARGIN).clamp(min=0)
-    return eps, torch.special.ndtri(u.clamp(SELECTOR_MARGIN, 1 - SELECTOR_MARGIN))
+    selector: Tensor = torch.special.ndtri(u.clamp(SELECTOR_MARGIN, 1 - SELECTOR_MARGIN))
+    return selector
 
 
 def origin(mixture: Mixture, value: Tensor, draw: Tensor) -> Tensor:
     """The component that `value` came from, by its posterior: `draw` in [0, 1) -> `(N, h, w)`."""
-    posterior = torch.softmax(component_log_prob(mixture, value), dim=1)
-    return (torch.cumsum(posterior, dim=1)[:, :-1] <= draw[:, None]).sum(dim=1)
+    return drawn_by(torch.softmax(component_log_prob(mixture, value), dim=1), draw)
+
+
+def drawn_by(weights: Tensor, draw: Tensor) -> Tensor:
+    """Which of the `weights` `(N, K, h, w)` a `draw` in [0, 1) falls to: `(N, h, w)`."""
+    return (torch.cumsum(weights, dim=1)[:, :-1] <= draw[:, None]).sum(dim=1)
 
 
 def redraw(mixture: Mixture, value: Tensor, eps: Tensor, selector: Tensor) -> Tensor:

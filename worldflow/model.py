@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldflow.base import Conditions, GaussianBase, gaussian_log_prob
-from worldflow.flow import MultiscaleFlow, asinh_units
+from worldflow.flow import MultiscaleFlow
 from worldflow.mixture import standard_normal_cdf
+from worldflow.sites import asinh_units
 from worldflow.trunk import CausalTrunk, Memory, full_precision, zeroed
 
 
@@ -28,6 +29,7 @@ class ModelConfig:
     window: int = 32  # W, frames that its temporal attention reaches
     further: int = 0  # more pairs of layers where 16x16 is made of 8x8
     evidence: bool = False  # whether there, what is drawn already weighs the components directly
+    ways: int = 0  # that a whole frame may go: a mixture over its 8x8 picture; 0: one
     sigma: float = 0.05  # noise on the modelled frame, on the [-1, 1] range
 
 
@@ -84,6 +86,7 @@ class WorldModel(nn.Module):
             sigma=config.sigma,
             further=config.further,
             evidence=config.evidence,
+            ways=config.ways,
         )
         self.outcome = OutcomeHead(config.channels, config.sigma, len(reward_support))
         self.register_buffer("reward_support", reward_support)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from worldflow import haar, places
 from worldflow.base import Conditions, gaussian_log_prob
+from worldflow.coarse import LEVELS
 from worldflow.dataset import Clips
 from worldflow.doubt import doubt
-from worldflow.flow import LEVELS
 from worldflow.model import WorldModel, to_signed
 from worldflow.own_pictures import Show, normal, reconstruct
 from worldflow.trunk import Features

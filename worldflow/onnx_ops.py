@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldflow.flow import CoarseStep, DetailStep
+from worldflow.coarse import CoarseStep
+from worldflow.flow import DetailStep
 from worldflow.model import WorldModel
 from worldflow.trunk import Film, ResidualBlock
 

@@ -18,6 +18,7 @@ READ_OUTS = (
     "spread",
     "line",
     "gap",
+    "favour",
 )  # names of layers
 UPDATE_RMS = 0.2  # about AdamW's, so that both take the same learning rate
 

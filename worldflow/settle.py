@@ -49,6 +49,7 @@ class SettleConfig(RipeConfig):
     unseen: float
     further: int
     evidence: bool
+    ways: int
     weight_decay: float
 
 
@@ -72,8 +73,8 @@ def settle(config: SettleConfig) -> None:
     """Look at all steps, keep the open ones, train the choosing steps on them; writes `out`.
 
     Raises:
-        InputError: as `train_part`; shares that are none, `further` below 0, or `unseen` of a
-            game without an object.
+        InputError: as `train_part`; shares that are none, `further` below 0, `ways` that are none
+            or not as many as the world has, or `unseen` of a game without an object.
         WorkError: as `train_part`.
     """
     if min(config.others, config.unseen) < 0 or config.others + config.unseen > 1:
@@ -82,6 +83,8 @@ def settle(config: SettleConfig) -> None:
         )
     if config.further < 0:
         raise InputError(f"further={config.further}: expected 0 or more pairs of layers")
+    if config.ways < 0 or config.ways == 1:
+        raise InputError(f"ways={config.ways}: expected 2 or more, or 0 to add none")
     train_part(config, "settled", partial(_settled, config))
 
 
@@ -95,10 +98,13 @@ def _settled(
             "(envs/objects.py), so none is out of sight; leave unseen out"
         )
     shape = world.model.config
+    if config.ways and shape.ways not in (0, config.ways):
+        raise InputError(f"ways={config.ways}: the world has {shape.ways} already; leave ways out")
     world = reshaped(
         world,
         further=shape.further + config.further,
         evidence=shape.evidence or config.evidence,
+        ways=config.ways or shape.ways,
     )
     pools = keep(world.model, training, config, device)
     told = " + ".join(str(len(pool.weights)) for pool in pools)
