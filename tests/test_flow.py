@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from tiny_world import SIZE, some_conditions, tiny_model
@@ -9,11 +10,12 @@ from torch import Tensor
 
 from worldflow import haar, mixture
 from worldflow.base import Conditions, gaussian_log_prob
-from worldflow.coarse import GAIN, LEVELS, CoarseNoise, CoarseStep
+from worldflow.coarse import LEVELS
 from worldflow.evidence import BEND, Evidence
 from worldflow.flow import MultiscaleFlow
 from worldflow.mixture import Mixture
 from worldflow.mixture_head import MixtureHead, Told
+from worldflow.ways import GAIN
 
 ROWS = 4
 
@@ -70,34 +72,35 @@ def monotone_map(parts: Mixture, value: Tensor) -> Tensor:
     return torch.stack(z, dim=1)
 
 
-def of_all_ways(
-    flow: MultiscaleFlow, picture: Tensor, given: Conditions, mean: Tensor
-) -> list[Tensor]:
-    """The coarse picture as a map to noise, cell by cell: components of all ways side by side."""
-    step = flow.coarse
-    assert step.ways is not None
-    context = step.context(given.features.coarse, mean)
-    odds, favours = step.ways(context)
-    likely = odds.flatten()  # of each way, given the cells before
-    z = []
+def of_all_ways(flow: MultiscaleFlow, y: Tensor, given: Conditions) -> list[Tensor]:
+    """What the ways decide, as a map to noise, cell by cell, with components of all ways."""
+    assert flow.ways is not None
+    pictures, details = haar.pyramid(y, LEVELS)
+    means, step = haar.pyramid(given.mean, LEVELS), flow.coarse
+    features, mean = given.features.coarse, means.pictures[0]
+    context = step.context(features, mean)
+    fork = flow.ways(context)
+    sets: list[tuple[list[Mixture], Tensor]] = []  # of cells: the mixture of each way, and values
     for index in range(len(step.GROUPS)):
-        told = [step.group(index, picture, context, mean, favour) for favour in favours.unbind(1)]
-        cells = [
-            Told(*(step.cells(each, index).flatten(2) for each in group if each is not None))
-            for group in told
-        ]
-        values = step.cells(picture, index).flatten(2)
-        for cell in range(values.shape[2]):
-            here = slice(cell, cell + 1)
-            value = values[:, :, here, None]
-            ways = [step.head(Told(*(each[:, :, here, None] for each in way))) for way in cells]
+        ways = [step.group(index, pictures[0], context, mean, way[0]) for way in fork.ways()]
+        mixtures = [step.head(Told(*(step.cells(each, index) for each in way))) for way in ways]
+        sets.append((mixtures, step.cells(pictures[0], index)))
+    first = flow.details[0]
+    known = features, pictures[0], mean, means.details[0]
+    sets.append(
+        ([first.head(first.conditioned(*known, way[1])) for way in fork.ways()], details[0])
+    )
+    likely, z = fork.odds.flatten(), []  # of each way, given the cells before
+    for mixtures, values in sets:
+        for row, column in np.ndindex(*values.shape[2:]):
+            here = (..., slice(row, row + 1), slice(column, column + 1))
+            value, ways = values[here], [Mixture(*(part[here] for part in way)) for way in mixtures]
             weighed = [
                 way._replace(log_weights=way.log_weights + of_way)
                 for way, of_way in zip(ways, likely, strict=True)
             ]
-            z.append(
-                monotone_map(Mixture(*(torch.cat(p, 1) for p in zip(*weighed, strict=True))), value)
-            )
+            together = (torch.cat(parts, dim=1) for parts in zip(*weighed, strict=True))
+            z.append(monotone_map(Mixture(*together), value))
             likely = likely + torch.stack([mixture.log_prob(way, value).sum() for way in ways])
             likely = likely - torch.logsumexp(likely, dim=0)
     return z
@@ -105,13 +108,12 @@ def of_all_ways(
 
 def oracle(flow: MultiscaleFlow, y: Tensor, given: Conditions) -> Tensor:
     """The flow as one triangular monotone map y -> z, `(3*H*W,)` for one row, in float64."""
-    (picture, *_), details = haar.pyramid(y, LEVELS)
+    pictures, details = haar.pyramid(y, LEVELS)
     means = haar.pyramid(given.mean, LEVELS)
-    z = of_all_ways(flow, picture, given, means.pictures[0])
-    for i, detail_step in enumerate(flow.details):
-        known = given.features[2 - i], picture, means.pictures[i], means.details[i]
-        z.append(monotone_map(detail_step.head(detail_step.conditioned(*known)), details[i]))
-        picture = haar.synthesise(picture, details[i])
+    z = of_all_ways(flow, y, given)
+    for i, step in list(enumerate(flow.details))[1:]:
+        known = given.features[2 - i], pictures[i], means.pictures[i], means.details[i]
+        z.append(monotone_map(step.head(step.conditioned(*known)), details[i]))
     return torch.cat([part.flatten() for part in z])
 
 
@@ -199,31 +201,36 @@ def test_coarse_groups_see_only_those_before() -> None:
 def test_a_thing_that_may_come_at_either_of_two_places_comes_at_one() -> None:
     """Two cells of one group, drawn together: half of the frames have the left, half the right."""
     torch.manual_seed(0)
-    grid, bright = 8, 4.0
-    step = CoarseStep(4, 8, 2, sigma=0.05, grid=grid, ways=2)
-    assert step.ways is not None
+    bright, columns, rows = 4.0, (1, 5), 400
+    flow = MultiscaleFlow(
+        size=64, features=(4, 4, 4), hidden=(8,) * 4, components=(2,) * 4, sigma=0.05, ways=2
+    )
+    assert flow.ways is not None
     with torch.no_grad():
-        for parameter in step.parameters():
+        for parameter in flow.parameters():
             parameter.zero_()
-        step.head.spread.bias.fill_(-20.0)  # all narrow
-        step.head.shift.bias[3:] = bright / 0.05  # component 1: something is there
-        favour = torch.full((2, 2, grid, grid), 0.0)
-        favour[:, 1] = -30.0
-        for way, column in enumerate((1, 5)):
-            favour[way, 1, 3, column] = 30.0
-        step.ways.here.copy_(favour / GAIN)
-        features, mean = torch.zeros(400, 4, grid, grid), torch.zeros(400, 3, grid, grid)
-        noise = CoarseNoise(*(torch.randn(400, *shape) for shape in ((3, 8, 8), (8, 8), (1, 1))))
-        drawn = step.decode(noise, features, mean, torch.ones(400))
-        there = drawn[:, 0] > bright / 2
-        one, both = (torch.zeros(1, 3, grid, grid) for _ in range(2))
-        one[:, :, 3, 1] = both[:, :, 3, 1::4] = bright
-        of_one, of_both = (
-            step.sites(each, features[:1], mean[:1]).log_prob.sum() for each in (one, both)
+        for step in (flow.coarse, flow.details[0]):
+            step.head.spread.bias.fill_(-20.0)  # all narrow
+        flow.coarse.head.shift.bias[3:] = bright / 0.05  # component 1: something is there
+        here = flow.ways.here
+        here[:, 1] = -30.0 / GAIN
+        for way, column in enumerate(columns):
+            here[way, 1, 3, column] = 30.0 / GAIN
+        features, mean = torch.zeros(rows, 4, 8, 8), torch.zeros(rows, 3, 16, 16)
+        drawn = flow.choosing_draw(torch.randn(rows, flow.noise_size), features, mean)
+        there = haar.analyse(drawn)[0][:, 0] > bright / 2
+        one, both = (torch.zeros(1, 3, 8, 8) for _ in range(2))
+        one[..., 3, columns[0]] = bright
+        both[..., 3, columns] = bright
+        log_prob_of_one, of_both = (
+            flow.choosing_sites(
+                haar.synthesise(each, torch.zeros(1, 9, 8, 8)), features[:1], mean[:1]
+            )[0].log_prob.sum()
+            for each in (one, both)
         )
-    assert torch.equal(there.sum(dim=(1, 2)), torch.ones(400, dtype=torch.int64))
-    assert 0.4 < float(there[:, 3, 1].float().mean()) < 0.6
-    assert float(of_one - of_both) > 10.0  # nats: all that WEIGHT_FLOOR leaves
+    assert torch.equal(there.sum(dim=(1, 2)), torch.ones(rows, dtype=torch.int64))
+    assert 0.4 < float(there[:, 3, columns[0]].float().mean()) < 0.6
+    assert float(log_prob_of_one - of_both) > 10.0  # nats: all that WEIGHT_FLOOR leaves
 
 
 def test_noise_is_used_whole() -> None:

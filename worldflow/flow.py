@@ -11,6 +11,7 @@ in nats, in float32.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +19,12 @@ from torch import Tensor, nn
 
 from worldflow import haar, mixture
 from worldflow.base import Conditions
-from worldflow.coarse import LEVELS, CoarseNoise, CoarseStep
+from worldflow.coarse import LEVELS, CoarseStep
 from worldflow.evidence import Evidence
 from worldflow.mixture_head import MixtureHead, Told
 from worldflow.sites import Rendering, Sites, asinh_units, sites_of
 from worldflow.trunk import zeroed
+from worldflow.ways import Fork, Ways, drawn_way, encoded_way, mixed, way_again
 
 
 class Further(nn.Module):
@@ -62,21 +64,34 @@ class DetailStep(nn.Module):
         self.evidence = Evidence(hidden, components, sigma, reach) if evidence else None
         self.head = MixtureHead(hidden, 9, components, sigma, reach)
 
-    def conditioned(self, features: Tensor, coarser: Tensor, mean: Tensor, detail: Tensor) -> Told:
+    def conditioned(
+        self,
+        features: Tensor,
+        coarser: Tensor,
+        mean: Tensor,
+        detail: Tensor,
+        favour: Tensor | None = None,
+    ) -> Told:
         """What the head needs, all on the grid of the coarser picture `(N, 3, h, w)`.
 
-        `mean` and `detail` `(N, 9, h, w)` are the base's.
+        `mean` and `detail` `(N, 9, h, w)` are the base's, `favour` `(N, K, h, w)` that of the
+        frame's way.
         """
         apart = coarser - mean
         h = torch.cat((features, asinh_units(apart, self.sigma), mean / self.reach, detail), dim=1)
         h = self.further(F.silu(self.conv2(F.silu(self.conv1(h)))))
         evidence = self.evidence(h, apart) if self.evidence else None
-        return Told(h, detail + self.rendering(h, apart), evidence)
+        told = Told(h, detail + self.rendering(h, apart), evidence)
+        return told if favour is None else _favoured(told, favour)
 
-    def sites(self, value: Tensor, *known: Tensor) -> Sites:
-        """Of details `(N, 9, h, w)`; `known` as `conditioned` has it."""
-        told = self.conditioned(*known)
+    def sites(self, told: Told, value: Tensor) -> Sites:
+        """Of details `(N, 9, h, w)`; `told` as `conditioned` has it."""
         return sites_of(self.head(told), told.centre, value)
+
+
+def _favoured(told: Told, favour: Tensor) -> Told:
+    evidence = favour if told.evidence is None else told.evidence + favour
+    return told._replace(evidence=evidence)
 
 
 def _known(
@@ -108,7 +123,8 @@ class MultiscaleFlow(nn.Module):
         super().__init__()
         fine, middle, coarse = features
         grid = size // 2**LEVELS
-        self.coarse = CoarseStep(coarse, hidden[0], components[0], sigma, grid, ways)
+        self.ways = Ways(ways, hidden[0], components[:2], grid) if ways else None
+        self.coarse = CoarseStep(coarse, hidden[0], components[0], sigma, grid)
         self.details = nn.ModuleList(
             DetailStep(
                 channels,
@@ -134,51 +150,92 @@ class MultiscaleFlow(nn.Module):
         """Of each step, coarse to fine; all log_probs of a row together are its `log_prob`."""
         pictures, details = haar.pyramid(y, LEVELS)
         means = haar.pyramid(given.mean.detach(), LEVELS)
-        sites = [self.coarse.sites(pictures[0], given.features.coarse, means.pictures[0])]
-        for i, step in enumerate(self.details):
+        sites = self.choosing_sites(pictures[1], given.features.coarse, means.pictures[1])
+        for i, step in list(enumerate(self.details))[1:]:
             assert isinstance(step, DetailStep)
-            sites.append(step.sites(details[i], *_known(i, pictures[i], given, means)))
+            told = step.conditioned(*_known(i, pictures[i], given, means))
+            sites.append(step.sites(told, details[i]))
         return sites
 
-    def choosing(self) -> tuple[CoarseStep, DetailStep]:
-        """The steps that draw the picture of a quarter of the size, by which all is decided."""
-        first = self.details[0]
-        assert isinstance(first, DetailStep)
-        return self.coarse, first
+    def choosing(self) -> list[nn.Module]:
+        """What draws the picture of a quarter of the size, by which all is decided."""
+        return [self.coarse, self.details[0], *([self.ways] if self.ways else [])]
 
     def choosing_sites(self, y: Tensor, features: Tensor, mean: Tensor) -> list[Sites]:
-        """Of these two, as `sites` has them.
+        """Of the first two steps, as `sites` has them.
 
         Args:
             y: that picture of the noised frame `(N, 3, H/4, W/4)`.
             features: the trunk's coarse ones.
             mean: that picture of the base's mean.
         """
-        coarse, first = self.choosing()
+        if self.ways is None:
+            return self._of_ways([[None, None]], y, features, mean)[0]
+        fork = self._fork(features, haar.analyse(mean)[0])
+        return mixed(fork, self._of_ways(fork.ways(), y, features, mean))
+
+    def _of_ways(
+        self,
+        favours: Sequence[Sequence[Tensor | None]],
+        y: Tensor,
+        features: Tensor,
+        mean: Tensor,
+    ) -> list[list[Sites]]:
+        """The sites of the first two steps, had the frame gone each of some ways."""
+        first = self._first()
         picture, detail = haar.analyse(y)
         of_mean, mean_detail = haar.analyse(mean)
+        told = self.coarse.conditioned(picture, features, of_mean)
+        details = first.conditioned(features, picture, of_mean, mean_detail)
         return [
-            coarse.sites(picture, features, of_mean),
-            first.sites(detail, features, picture, of_mean, mean_detail),
+            [
+                self.coarse.sites(told, picture, favour),
+                first.sites(details if other is None else _favoured(details, other), detail),
+            ]
+            for favour, other in favours
         ]
+
+    def _first(self) -> DetailStep:
+        first = self.details[0]
+        assert isinstance(first, DetailStep)
+        return first
+
+    def _fork(self, features: Tensor, mean: Tensor) -> Fork:
+        """`mean`: the base's coarse picture."""
+        assert self.ways is not None
+        fork: Fork = self.ways(self.coarse.context(features, mean))
+        return fork
 
     def choosing_draw(self, noise: Tensor, features: Tensor, mean: Tensor) -> Tensor:
         """What these draw of `noise` `(N, noise_size)`, as `decode` would; else as above."""
-        coarse, first = self.choosing()
-        eps, picks = self.split_noise(noise)
         warm = torch.ones_like(noise[:, 0])
-        of_mean, mean_detail = haar.analyse(mean)
-        picture = coarse.decode(self._coarse_noise(eps, picks), features, of_mean, warm)
-        told = first.conditioned(features, picture, of_mean, mean_detail)
-        return haar.synthesise(picture, first.head.decode(told, eps[1], picks[1], warm))
+        return self._chosen(*self.split_noise(noise), features, *haar.analyse(mean), warm)
+
+    def _chosen(
+        self,
+        eps: list[Tensor],
+        picks: list[Tensor],
+        features: Tensor,
+        mean: Tensor,
+        mean_detail: Tensor,
+        temperature: Tensor,
+    ) -> Tensor:
+        """The picture of a quarter of the size; `mean` and `mean_detail` are the base's."""
+        favour = other = None
+        if self.ways is not None:
+            fork = self._fork(features, mean)
+            favour, other = fork.way(drawn_way(fork, picks[-1], temperature))
+        context, first = self.coarse.context(features, mean), self._first()
+        picture = self.coarse.decode(eps[0], picks[0], context, mean, favour, temperature)
+        told = first.conditioned(features, picture, mean, mean_detail, other)
+        return haar.synthesise(picture, first.head.decode(told, eps[1], picks[1], temperature))
 
     def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
         eps, picks = self.split_noise(noise)
         means = haar.pyramid(given.mean, LEVELS)
-        picture = self.coarse.decode(
-            self._coarse_noise(eps, picks), given.features.coarse, means.pictures[0], temperature
-        )
-        for i, step in enumerate(self.details):
+        coarsest = means.pictures[0], means.details[0]
+        picture = self._chosen(eps, picks, given.features.coarse, *coarsest, temperature)
+        for i, step in list(enumerate(self.details))[1:]:
             assert isinstance(step, DetailStep)
             told = step.conditioned(*_known(i, picture, given, means))
             detail = step.head.decode(told, eps[i + 1], picks[i + 1], temperature)
@@ -186,34 +243,48 @@ class MultiscaleFlow(nn.Module):
         return picture
 
     def encode(self, y: Tensor, given: Conditions, generator: torch.Generator | None) -> Tensor:
-        (picture, *_), details = haar.pyramid(y, LEVELS)
+        pictures, details = haar.pyramid(y, LEVELS)
         means = haar.pyramid(given.mean, LEVELS)
-        noise, picture = self.coarse.encode(
-            picture, given.features.coarse, means.pictures[0], generator
+        features, of_way = given.features.coarse, []
+        favours: list[Tensor | None] = [None, None]
+        if self.ways is not None:
+            fork = self._fork(features, means.pictures[0])
+            by_way = self._of_ways(fork.ways(), pictures[1], features, means.pictures[1])
+            way, selector = encoded_way(fork, by_way, generator)
+            favours[:], of_way = fork.way(way), [selector]
+        context = self.coarse.context(features, means.pictures[0])
+        *part, picture = self.coarse.encode(
+            pictures[0], context, means.pictures[0], favours[0], generator
         )
-        eps, picks = [noise.eps], [noise.selector]
+        parts = [part]
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            told = step.conditioned(*_known(i, picture, given, means))
+            told = step.conditioned(*_known(i, picture, given, means), None if i else favours[1])
             *part, detail = step.head.encode(told, details[i], generator)
-            for pieces, piece in zip((eps, picks), part, strict=True):
-                pieces.append(piece)
+            parts.append(part)
             picture = haar.synthesise(picture, detail)
-        way = [noise.way] if self.coarse.ways else []
-        return torch.cat([piece.flatten(1) for piece in (*eps, *picks, *way)], dim=1)
+        pieces = [*(part[j] for j in (0, 1) for part in parts), *of_way]
+        return torch.cat([piece.flatten(1) for piece in pieces], dim=1)
 
     def redraw(self, y: Tensor, given: Conditions, noise: Tensor) -> Tensor:
         """Another draw of the future that `y` shows: its components, with `noise` of their own."""
         eps, picks = self.split_noise(noise)
-        (picture, *_), details = haar.pyramid(y, LEVELS)
+        pictures, details = haar.pyramid(y, LEVELS)
         means = haar.pyramid(given.mean, LEVELS)
+        features = given.features.coarse
+        favours: list[Tensor | None] = [None, None]
+        if self.ways is not None:
+            fork = self._fork(features, means.pictures[0])
+            by_way = self._of_ways(fork.ways(), pictures[1], features, means.pictures[1])
+            favours[:] = fork.way(way_again(fork, by_way, picks[-1]))
+        context = self.coarse.context(features, means.pictures[0])
         picture = self.coarse.redraw(
-            picture, self._coarse_noise(eps, picks), given.features.coarse, means.pictures[0]
+            pictures[0], eps[0], picks[0], context, means.pictures[0], favours[0]
         )
         for i, step in enumerate(self.details):
             assert isinstance(step, DetailStep)
-            parts = step.head(step.conditioned(*_known(i, picture, given, means)))
-            detail = mixture.redraw(parts, details[i], eps[i + 1], picks[i + 1])
+            told = step.conditioned(*_known(i, picture, given, means), None if i else favours[1])
+            detail = mixture.redraw(step.head(told), details[i], eps[i + 1], picks[i + 1])
             picture = haar.synthesise(picture, detail)
         return picture
 
@@ -226,12 +297,8 @@ class MultiscaleFlow(nn.Module):
         shapes = [
             *((depth, grid, grid) for depth, grid in zip(self.depths, grids, strict=True)),
             *((grid, grid) for grid in grids),
-            *([(1, 1)] if self.coarse.ways else []),
+            *([(1, 1)] if self.ways else []),
         ]
         pieces = noise.split([math.prod(shape) for shape in shapes], dim=1)
         shaped = [piece.view(-1, *shape) for piece, shape in zip(pieces, shapes, strict=True)]
         return shaped[: len(grids)], shaped[len(grids) :]
-
-    def _coarse_noise(self, eps: list[Tensor], picks: list[Tensor]) -> CoarseNoise:
-        """Of what `split_noise` gives; `way` is only looked at if there are any."""
-        return CoarseNoise(eps[0], picks[0], picks[-1])
