@@ -99,7 +99,7 @@ def test_the_choosing_sites_are_the_flows_own() -> None:
 
 def test_all_steps_are_kept_if_there_is_room(config: SettleConfig) -> None:
     """Each with its own next frame, and with features that remember the steps before it."""
-    dataset, model = open_dataset(config.data), tiny_model()
+    dataset, model = open_dataset(config.data), tiny_model(seed=2)
     pools = keep(model, dataset, dataclasses.replace(config, kept=10_000), "cpu")
     kept = pools[0].steps
     assert [len(pool.weights) for pool in pools] == [dataset.steps, dataset.steps]
@@ -114,7 +114,7 @@ def test_all_steps_are_kept_if_there_is_room(config: SettleConfig) -> None:
     torch.testing.assert_close(kept.frame[row : row + 1], frame, atol=1e-5, rtol=0)
     # In bfloat16 where the machine has it.
     torch.testing.assert_close(kept.features[row].float(), features, atol=0.1, rtol=0.05)
-    assert float((alone.features.coarse[0] - features).abs().max()) > 0.15  # so it does matter
+    assert float((alone.features.coarse[0] - features).abs().max()) > 0.3  # so it does matter
 
 
 def test_what_is_left_most_open_is_kept_and_a_share_of_any(

@@ -18,7 +18,6 @@ from worldflow import mixture
 from worldflow.card import Playable
 from worldflow.engine import Engine, State, put_rows, take_rows
 from worldflow.envs.objects import object_of
-from worldflow.mixture import Component
 from worldflow.rollouts import noise_rows
 from worldflow.small_objects import FAINT
 from worldflow.timing import first_state
@@ -64,27 +63,20 @@ class Watched:
 @contextlib.contextmanager
 def watched_selectors() -> Iterator[Watched]:
     """Sees each choice of a component that PyTorch makes inside."""
-    decode, seen = mixture.decode, Watched([], [])
+    picked, seen = mixture.picked, Watched([], [])
 
-    def watched(
-        log_weights: Tensor,
-        component: Component,
-        eps: Tensor,
-        selector: Tensor,
-        temperature: Tensor,
-        noise_floor: float,
-    ) -> Tensor:
+    def watched(log_weights: Tensor, selector: Tensor, temperature: Tensor) -> Tensor:
         below = mixture.boundaries(log_weights, temperature)
         place = mixture.standard_normal_cdf(selector)[:, None]
         seen.distances.append((below - place).abs().amin(dim=(1, 2, 3)))
-        seen.picks.append((below <= place).sum(dim=1))
-        return decode(log_weights, component, eps, selector, temperature, noise_floor)
+        seen.picks.append(picked(log_weights, selector, temperature))
+        return seen.picks[-1]
 
-    mixture.decode = watched
+    mixture.picked = watched
     try:
         yield seen
     finally:
-        mixture.decode = decode
+        mixture.picked = picked
 
 
 def compare(

@@ -49,7 +49,7 @@ class CoarseStep(nn.Module):
         masks = self.masks[index : index + 1]
         # Before the first group nothing is drawn: exported, what is the same for all is no work.
         apart = (drawn - mean) * masks[:, 3:4] if index else torch.zeros_like(mean[:1])
-        return self._told(masks, apart, context, mean)._replace(evidence=favour)
+        return self._told(masks, apart, context, mean).favoured(favour)
 
     def _told(self, masks: Tensor, apart: Tensor, context: Tensor, mean: Tensor) -> Told:
         seen = F.pad(asinh_units(apart, self.sigma), (0, 0, 0, 0, 0, 2)) + masks
@@ -66,9 +66,8 @@ class CoarseStep(nn.Module):
         """What all groups are told."""
         return self.from_features(torch.cat((features, mean / self.reach), dim=1))  # type: ignore[no-any-return]
 
-    def conditioned(self, value: Tensor, features: Tensor, mean: Tensor) -> Told:
+    def conditioned(self, value: Tensor, context: Tensor, mean: Tensor) -> Told:
         """What the head needs for each group's cells `(G*N, ..., h/2, w/2)`, if all is known."""
-        context = self.context(features, mean)
         # All groups at once: a GPU's time goes into the number of its kernels.
         groups, rows = len(self.GROUPS), value.shape[0]  # not `len`: exported, that is constant
         masks = self.masks[:, None].expand(-1, rows, -1, -1, -1).flatten(0, 1)
@@ -85,17 +84,16 @@ class CoarseStep(nn.Module):
 
     def sites(self, told: Told, value: Tensor, favour: Tensor | None) -> Sites:
         """Of the picture `value`; `told` as `conditioned` has it."""
-        cells, favoured = (
-            torch.cat([self.cells(each, index) for index in range(len(self.GROUPS))])
-            if each is not None
-            else None
-            for each in (value, favour)
-        )
-        assert cells is not None
-        parts = self.head(told._replace(evidence=favoured))
+        cells = self._all_cells(value)
+        favoured = None if favour is None else self._all_cells(favour)
+        parts = self.head(told.favoured(favoured))
         found = sites_of(parts, told.centre, cells)
         log_prob, *others = (self._grid(part) for part in (found[0][:, None], *found[1:]))
         return Sites(log_prob[:, 0], *others)
+
+    def _all_cells(self, values: Tensor) -> Tensor:
+        """A grid `(N, ..., h, w)` -> the cells of its groups `(G*N, ..., h/2, w/2)`."""
+        return torch.cat([self.cells(values, index) for index in range(len(self.GROUPS))])
 
     def _by_group(self, rows: Tensor) -> list[Tensor]:
         """`(G*N, ...)` -> G times `(N, ...)`."""

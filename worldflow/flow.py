@@ -24,7 +24,7 @@ from worldflow.evidence import Evidence
 from worldflow.mixture_head import MixtureHead, Told
 from worldflow.sites import Rendering, Sites, asinh_units, sites_of
 from worldflow.trunk import zeroed
-from worldflow.ways import Fork, Ways, drawn_way, encoded_way, mixed, way_again
+from worldflow.ways import Ways, encoded_way, mixed, way_again
 
 
 class Further(nn.Module):
@@ -81,17 +81,11 @@ class DetailStep(nn.Module):
         h = torch.cat((features, asinh_units(apart, self.sigma), mean / self.reach, detail), dim=1)
         h = self.further(F.silu(self.conv2(F.silu(self.conv1(h)))))
         evidence = self.evidence(h, apart) if self.evidence else None
-        told = Told(h, detail + self.rendering(h, apart), evidence)
-        return told if favour is None else _favoured(told, favour)
+        return Told(h, detail + self.rendering(h, apart), evidence).favoured(favour)
 
     def sites(self, told: Told, value: Tensor) -> Sites:
         """Of details `(N, 9, h, w)`; `told` as `conditioned` has it."""
         return sites_of(self.head(told), told.centre, value)
-
-
-def _favoured(told: Told, favour: Tensor) -> Told:
-    evidence = favour if told.evidence is None else told.evidence + favour
-    return told._replace(evidence=evidence)
 
 
 def _known(
@@ -169,28 +163,33 @@ class MultiscaleFlow(nn.Module):
             features: the trunk's coarse ones.
             mean: that picture of the base's mean.
         """
+        context = self.coarse.context(features, haar.analyse(mean)[0])
         if self.ways is None:
-            return self._of_ways([[None, None]], y, features, mean)[0]
-        fork = self._fork(features, haar.analyse(mean)[0])
-        return mixed(fork, self._of_ways(fork.ways(), y, features, mean))
+            return self._of_ways([[None, None]], context, y, features, mean)[0]
+        fork = self.ways(context)
+        return mixed(fork, self._of_ways(fork.ways(), context, y, features, mean))
 
     def _of_ways(
         self,
         favours: Sequence[Sequence[Tensor | None]],
+        context: Tensor,
         y: Tensor,
         features: Tensor,
         mean: Tensor,
     ) -> list[list[Sites]]:
-        """The sites of the first two steps, had the frame gone each of some ways."""
+        """The sites of the first two steps, had the frame gone each of some ways.
+
+        `context` is what the coarse step makes of `features` and `mean`.
+        """
         first = self._first()
         picture, detail = haar.analyse(y)
         of_mean, mean_detail = haar.analyse(mean)
-        told = self.coarse.conditioned(picture, features, of_mean)
+        told = self.coarse.conditioned(picture, context, of_mean)
         details = first.conditioned(features, picture, of_mean, mean_detail)
         return [
             [
                 self.coarse.sites(told, picture, favour),
-                first.sites(details if other is None else _favoured(details, other), detail),
+                first.sites(details.favoured(other), detail),
             ]
             for favour, other in favours
         ]
@@ -199,12 +198,6 @@ class MultiscaleFlow(nn.Module):
         first = self.details[0]
         assert isinstance(first, DetailStep)
         return first
-
-    def _fork(self, features: Tensor, mean: Tensor) -> Fork:
-        """`mean`: the base's coarse picture."""
-        assert self.ways is not None
-        fork: Fork = self.ways(self.coarse.context(features, mean))
-        return fork
 
     def choosing_draw(self, noise: Tensor, features: Tensor, mean: Tensor) -> Tensor:
         """What these draw of `noise` `(N, noise_size)`, as `decode` would; else as above."""
@@ -221,11 +214,11 @@ class MultiscaleFlow(nn.Module):
         temperature: Tensor,
     ) -> Tensor:
         """The picture of a quarter of the size; `mean` and `mean_detail` are the base's."""
+        context, first = self.coarse.context(features, mean), self._first()
         favour = other = None
         if self.ways is not None:
-            fork = self._fork(features, mean)
-            favour, other = fork.way(drawn_way(fork, picks[-1], temperature))
-        context, first = self.coarse.context(features, mean), self._first()
+            fork = self.ways(context)
+            favour, other = fork.way(mixture.picked(fork.odds, picks[-1], temperature))
         picture = self.coarse.decode(eps[0], picks[0], context, mean, favour, temperature)
         told = first.conditioned(features, picture, mean, mean_detail, other)
         return haar.synthesise(picture, first.head.decode(told, eps[1], picks[1], temperature))
@@ -246,13 +239,13 @@ class MultiscaleFlow(nn.Module):
         pictures, details = haar.pyramid(y, LEVELS)
         means = haar.pyramid(given.mean, LEVELS)
         features, of_way = given.features.coarse, []
+        context = self.coarse.context(features, means.pictures[0])
         favours: list[Tensor | None] = [None, None]
         if self.ways is not None:
-            fork = self._fork(features, means.pictures[0])
-            by_way = self._of_ways(fork.ways(), pictures[1], features, means.pictures[1])
+            fork = self.ways(context)
+            by_way = self._of_ways(fork.ways(), context, pictures[1], features, means.pictures[1])
             way, selector = encoded_way(fork, by_way, generator)
             favours[:], of_way = fork.way(way), [selector]
-        context = self.coarse.context(features, means.pictures[0])
         *part, picture = self.coarse.encode(
             pictures[0], context, means.pictures[0], favours[0], generator
         )
@@ -272,12 +265,12 @@ class MultiscaleFlow(nn.Module):
         pictures, details = haar.pyramid(y, LEVELS)
         means = haar.pyramid(given.mean, LEVELS)
         features = given.features.coarse
+        context = self.coarse.context(features, means.pictures[0])
         favours: list[Tensor | None] = [None, None]
         if self.ways is not None:
-            fork = self._fork(features, means.pictures[0])
-            by_way = self._of_ways(fork.ways(), pictures[1], features, means.pictures[1])
+            fork = self.ways(context)
+            by_way = self._of_ways(fork.ways(), context, pictures[1], features, means.pictures[1])
             favours[:] = fork.way(way_again(fork, by_way, picks[-1]))
-        context = self.coarse.context(features, means.pictures[0])
         picture = self.coarse.redraw(
             pictures[0], eps[0], picks[0], context, means.pictures[0], favours[0]
         )

@@ -78,10 +78,14 @@ def decode(
     which never falls below `noise_floor` (the noise that a denoiser expects) unless the
     component itself is narrower.
     """
-    below = boundaries(log_weights, temperature)
-    index = (below <= standard_normal_cdf(selector)[:, None]).sum(dim=1)  # (N, h, w)
-    mean, scale = component(index)
+    mean, scale = component(picked(log_weights, selector, temperature))
     return mean + eps * torch.maximum(scale * _heat(temperature), scale.clamp(max=noise_floor))
+
+
+def picked(log_weights: Tensor, selector: Tensor, temperature: Tensor) -> Tensor:
+    """The component `(N, h, w)` of whose interval Φ(`selector`) is; log-weights `(N, K, h, w)`."""
+    below = boundaries(log_weights, temperature)
+    return (below <= standard_normal_cdf(selector)[:, None]).sum(dim=1)
 
 
 def encode(

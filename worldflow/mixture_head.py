@@ -24,6 +24,12 @@ class Told(NamedTuple):
     centre: Tensor  # (N, d, h, w), what is expected if all is determined
     evidence: Tensor | None = None  # (N, K, h, w), nats, for each component; None: the same for all
 
+    def favoured(self, favour: Tensor | None) -> "Told":
+        """The same, with `favour` `(N, K, h, w)` beside the evidence that there is."""
+        if favour is None:
+            return self
+        return self._replace(evidence=favour if self.evidence is None else self.evidence + favour)
+
 
 class MixtureHead(nn.Module):
     """The last layer of a conditioner: parameters of a mixture about one centre.

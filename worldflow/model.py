@@ -29,7 +29,7 @@ class ModelConfig:
     window: int = 32  # W, frames that its temporal attention reaches
     further: int = 0  # more pairs of layers where 16x16 is made of 8x8
     evidence: bool = False  # whether there, what is drawn already weighs the components directly
-    ways: int = 0  # that a whole frame may go: a mixture over its 8x8 picture; 0: one
+    ways: int = 0  # that a whole frame may go: a mixture over its 16x16 picture; 0: one
     sigma: float = 0.05  # noise on the modelled frame, on the [-1, 1] range
 
 

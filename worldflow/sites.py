@@ -49,6 +49,7 @@ class Sites(NamedTuple):
 
 
 def sites_of(parts: Mixture, centre: Tensor, value: Tensor) -> Sites:
+    """The sites of `value` `(N, d, h, w)` under mixtures about `centre`."""
     with torch.no_grad():
         variance = mixture.variance_about(parts, centre)
     return Sites(mixture.log_prob(parts, value), centre, variance)

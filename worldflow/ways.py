@@ -59,12 +59,6 @@ class Ways(nn.Module):
         return Fork(log_weights, (GAIN * favours).split(self.components, dim=2))
 
 
-def drawn_way(fork: Fork, selector: Tensor, temperature: Tensor) -> Tensor:
-    """The way that `selector` `(N, 1, 1)` picks."""
-    below = mixture.boundaries(fork.odds, temperature)
-    return (below <= mixture.standard_normal_cdf(selector)[:, None]).sum(dim=1)
-
-
 def encoded_way(
     fork: Fork, by_way: list[list[Sites]], generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:

@@ -78,11 +78,8 @@ class World:
 
     def _shape(self) -> dict[str, Any]:
         config = asdict(self.model.config)
-        for younger in (
-            "further",
-            "evidence",
-            "ways",
-        ):  # than the first worlds, whose hash is to stay
+        # Younger than the first worlds, whose hash is to stay.
+        for younger in ("further", "evidence", "ways"):
             if not config[younger]:
                 del config[younger]
         return {"config": config, "size": self.model.size}
