@@ -1,8 +1,9 @@
-"""The verb `polish`: only what reads the drawn picture moves, and it reads better."""
+"""The verb `polish`: only what makes a picture of a choice and reads it moves, and does better."""
 
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ripening import ripe_fields
@@ -11,35 +12,49 @@ from tiny_world import SIZE, tiny_model
 from worldflow.dataset import open_dataset
 from worldflow.errors import InputError
 from worldflow.model import to_signed
-from worldflow.polish import LOOK, OF_CLIP, PolishConfig, look, of_clips, polish
+from worldflow.polish import (
+    LOOK,
+    OF_CLIP,
+    PolishConfig,
+    look,
+    of_clips,
+    polish,
+    unseen_steps,
+    windows,
+)
+from worldflow.small_objects import SmallObject, count_objects
 from worldflow.world import World
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> PolishConfig:
     """Of three short episodes and a tiny world."""
-    return PolishConfig(**ripe_fields(tmp_path), kept=2 * LOOK * OF_CLIP)
+    return PolishConfig(**ripe_fields(tmp_path), kept=2 * LOOK * OF_CLIP, unseen=0.0)
 
 
-def test_only_the_outcome_head_moves(config: PolishConfig) -> None:
+def test_only_what_follows_a_choice_moves(config: PolishConfig) -> None:
     polish(config)
     before, after = (World.load(path).model.state_dict() for path in (config.world, config.out))
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert {f"outcome.{layer}.weight" for layer in ("conv1", "conv2", "picture")} <= moved
     assert {f"outcome.{layer}.weight" for layer in ("shrink", "events", "verdict")} <= moved
-    assert all(name.startswith("outcome.") for name in moved)
+    assert {f"flow.details.{i}.head.weigh.weight" for i in (1, 2)} <= moved
+    following = ("outcome.", "flow.details.1.", "flow.details.2.")
+    assert all(name.startswith(following) for name in moved)
     assert World.load(config.out).card.training["polished_updates"] == 30
 
 
 def test_pictures_rewards_and_ends_are_read_better(config: PolishConfig) -> None:
     polish(dataclasses.replace(config, steps=200, learning_rate=3e-3))
-    kept = look(World.load(config.world).model, open_dataset(config.data), config, "cpu")
+    kept, _ = look(World.load(config.world).model, open_dataset(config.data), config, "cpu")
     noise = torch.randn(kept.frame.shape, generator=torch.Generator().manual_seed(5))
-    off, verdicts = [], []
+    off, verdicts, unlikely = [], [], []
     for path in (config.world, config.out):
         model = World.load(path).model
         with torch.no_grad():
-            outcome = model.outcome(kept.frame + model.config.sigma * noise, kept.conditions())
+            y, given = kept.frame + model.config.sigma * noise, kept.conditions()
+            outcome, sites = model.outcome(y, given), model.flow.following_sites(y, given)
+        unlikely.append(-float(torch.stack([part.log_prob.mean() for part in sites]).sum()))
         off.append(float((kept.counts * (outcome.frame - kept.frame).square()).mean()))
         verdicts.append(
             float(
@@ -51,6 +66,7 @@ def test_pictures_rewards_and_ends_are_read_better(config: PolishConfig) -> None
         )
     assert off[1] < 0.7 * off[0]
     assert verdicts[1] < 0.7 * verdicts[0]
+    assert unlikely[1] < unlikely[0] - 1
 
 
 def test_the_same_command_makes_the_same_world(config: PolishConfig, tmp_path: Path) -> None:
@@ -63,7 +79,7 @@ def test_the_same_command_makes_the_same_world(config: PolishConfig, tmp_path: P
 def test_what_is_kept_is_recorded(config: PolishConfig) -> None:
     """Each frame is one of the data, with a reward and an end of its own."""
     dataset = open_dataset(config.data)
-    kept = look(tiny_model(), dataset, config, "cpu")
+    kept, odds = look(tiny_model(), dataset, config, "cpu")
     assert 0.8 * config.kept < len(kept.frame) <= config.kept
     frames = to_signed(torch.from_numpy(dataset.episodes[0].frames()))
     apart = (kept.frame[:, None] - frames[None]).abs().amax(dim=(2, 3, 4))
@@ -72,6 +88,8 @@ def test_what_is_kept_is_recorded(config: PolishConfig) -> None:
     assert torch.equal(kept.terminated, ends.float())
     assert kept.counts.shape == (len(kept.frame), 1, SIZE, SIZE)
     assert set(kept.counts.unique().tolist()) <= {1.0, 8.0}
+    assert float(odds.sum()) == pytest.approx(1)
+    assert float(odds.min()) >= 0.5 / len(odds)
 
 
 def test_of_each_clip_the_most_open_steps_are_kept_and_some_of_any() -> None:
@@ -85,9 +103,46 @@ def test_of_each_clip_the_most_open_steps_are_kept_and_some_of_any() -> None:
     assert sorted(second.tolist()) == [20, 20, 21, 21, 22, 22]
 
 
+def test_steps_out_of_sight_are_kept_as_many_of_each_action(
+    config: PolishConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their object is a ball that shows in the two top rows alone, in 2 frames of 14."""
+    small = SmallObject(lambda f: (f[..., 1] > 200) * (np.arange(SIZE) < 2)[:, None] * 1.0, 4.0)  # type: ignore[arg-type,return-value]
+    monkeypatch.setattr("worldflow.polish.watched", lambda *_: small)
+    dataset, model = open_dataset(config.data), tiny_model()
+    config = dataclasses.replace(config, unseen=0.4)
+    quota = int(config.kept * 0.4 / 3)
+    kept, odds = look(model, dataset, config, "cpu")
+    by_action = unseen_steps(dataset, small, model.config.history, quota, config.seed)
+    steps = np.sort(np.concatenate(by_action))
+    its_odds, frames = odds[-len(steps) :].numpy(), kept.frame[-len(steps) :]
+    assert float(odds.sum()) == pytest.approx(1)
+    for action, of_action in enumerate(by_action):
+        assert 0 < len(of_action) <= quota
+        assert set(of_action % 40 % 3) == {action}  # as `game_step` has them; 40 steps an episode
+        assert its_odds[np.isin(steps, of_action)].sum() == pytest.approx(0.4 / 3)
+    recorded = dataset.episodes[0].frames()
+    assert torch.equal(frames, to_signed(torch.from_numpy(recorded[steps % 40 + 1])))
+    shown = count_objects(small, recorded) > 0
+    for step in steps % 40:
+        assert not shown[max(step - model.config.history + 1, 0) : step + 1].any()
+
+
+def test_few_clips_hold_all_steps_each_after_what_it_remembers() -> None:
+    steps, begun = np.array([3, 10, 11, 31, 45, 56]), np.array([0, 30, 60])
+    clips = windows(steps, begun, before=8, length=12)
+    assert clips.tolist() == [[0, 3], [30, 31], [37, 45], [48, 56]]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
-    [({"kept": 127}, "kept=127"), ({"batch": 0}, "batch=0"), ({"steps": 0}, "how long")],
+    [
+        ({"kept": 127}, "kept=127"),
+        ({"batch": 0}, "batch=0"),
+        ({"steps": 0}, "how long"),
+        ({"unseen": 1.0}, "unseen=1.0: expected a share"),
+        ({"unseen": 0.5}, "no object is defined of bounce at 16 pixels"),
+    ],
 )
 def test_bad_input_is_refused(config: PolishConfig, changes: dict[str, int], told: str) -> None:
     with pytest.raises(InputError, match=told):

@@ -95,6 +95,11 @@ def _known(
     return given.features[2 - index], coarser, means.pictures[index], means.details[index]
 
 
+def quarter(picture: Tensor) -> Tensor:
+    """`(N, 3, H, W)` -> `(N, 3, H/4, W/4)`, as the choosing steps see it."""
+    return haar.pyramid(picture, 2).pictures[0]
+
+
 class MultiscaleFlow(nn.Module):
     """An orthonormal Haar pyramid drawn coarse to fine (docs/model.md).
 
@@ -142,14 +147,9 @@ class MultiscaleFlow(nn.Module):
 
     def sites(self, y: Tensor, given: Conditions) -> list[Sites]:
         """Of each step, coarse to fine; all log_probs of a row together are its `log_prob`."""
-        pictures, details = haar.pyramid(y, LEVELS)
-        means = haar.pyramid(given.mean.detach(), LEVELS)
-        sites = self.choosing_sites(pictures[1], given.features.coarse, means.pictures[1])
-        for i, step in list(enumerate(self.details))[1:]:
-            assert isinstance(step, DetailStep)
-            told = step.conditioned(*_known(i, pictures[i], given, means))
-            sites.append(step.sites(told, details[i]))
-        return sites
+        mean = given.mean.detach()
+        choosing = self.choosing_sites(quarter(y), given.features.coarse, quarter(mean))
+        return [*choosing, *self.following_sites(y, given)]
 
     def choosing(self) -> list[nn.Module]:
         """What draws the picture of a quarter of the size, by which all is decided."""
@@ -168,6 +168,20 @@ class MultiscaleFlow(nn.Module):
             return self._of_ways([[None, None]], context, y, features, mean)[0]
         fork = self.ways(context)
         return mixed(fork, self._of_ways(fork.ways(), context, y, features, mean))
+
+    def following(self) -> list[tuple[int, "DetailStep"]]:
+        """What makes the whole picture of that, and which detail step each is."""
+        steps = list(enumerate(self.details))[1:]
+        return [(index, step) for index, step in steps if isinstance(step, DetailStep)]
+
+    def following_sites(self, y: Tensor, given: Conditions) -> list[Sites]:
+        """Of these steps, as `sites` has them."""
+        pictures, details = haar.pyramid(y, LEVELS)
+        means = haar.pyramid(given.mean.detach(), LEVELS)
+        return [
+            step.sites(step.conditioned(*_known(i, pictures[i], given, means)), details[i])
+            for i, step in self.following()
+        ]
 
     def _of_ways(
         self,
@@ -228,8 +242,7 @@ class MultiscaleFlow(nn.Module):
         means = haar.pyramid(given.mean, LEVELS)
         coarsest = means.pictures[0], means.details[0]
         picture = self._chosen(eps, picks, given.features.coarse, *coarsest, temperature)
-        for i, step in list(enumerate(self.details))[1:]:
-            assert isinstance(step, DetailStep)
+        for i, step in self.following():
             told = step.conditioned(*_known(i, picture, given, means))
             detail = step.head.decode(told, eps[i + 1], picks[i + 1], temperature)
             picture = haar.synthesise(picture, detail)

@@ -16,6 +16,7 @@ from worldflow.dataset import Clips
 from worldflow.doubt import doubt
 from worldflow.model import WorldModel, to_signed
 from worldflow.own_pictures import Show, normal, reconstruct
+from worldflow.sites import Sites
 from worldflow.trunk import Features
 
 SURE = 4.0  # standard deviation, in units of the noise, up to which a squared error counts whole
@@ -146,20 +147,14 @@ def loss_parts(
         return (targets.weight * values).sum() / targets.weight.sum()
 
     def total(parts: list[Tensor], counts: Tensor) -> Tensor:
-        return mean(torch.stack([(_pool(counts, p) * p).sum(dim=(1, 2)) for p in parts]).sum(0))
-
-    def sure(variance: Tensor) -> Tensor:
-        return _sure(variance, model.base.sigma) ** targets.bound
+        return mean(counted(parts, counts))
 
     def squared(frame: Tensor, counts: Tensor) -> Tensor:
         return mean((counts * (frame - targets.frame).square()).mean(dim=(1, 2, 3)))
 
     (coarse, *_), details = haar.pyramid(targets.frame, LEVELS)
-    off = [
-        (sure(part.variance) * (part.centre - true).square()).sum(dim=1)
-        for part, true in zip(sites, [coarse, *details], strict=True)
-    ]
-    variance = torch.exp(2 * given.log_scale.detach())
+    off = centre_errors(sites, [coarse, *details], model.base.sigma, targets.bound)
+    sure = _sure(torch.exp(2 * given.log_scale.detach()), model.base.sigma) ** targets.bound
 
     reward = F.cross_entropy(outcome.reward_logits, targets.reward, reduction="none")
     termination = F.binary_cross_entropy_with_logits(
@@ -171,13 +166,34 @@ def loss_parts(
         "base_nll_excess_nats": total(base, everywhere),
         "weighted_nll": total(flow, counts),
         "weighted_base_nll": total(base, counts),
-        "mean_mse": squared(given.mean, counts * sure(variance)),
+        "mean_mse": squared(given.mean, counts * sure),
         "centre_mse": total(off, counts) / targets.frame[0].numel(),
         "denoised_mse": squared(outcome.frame, counts),
         "reward_loss": mean(reward),
         "termination_loss": mean(termination),
     }
     return figures, doubt(given, model.base.floor)
+
+
+def counted(parts: list[Tensor], counts: Tensor) -> Tensor:
+    """The sum of `parts`, each `(N, h, w)`, over all their cells `(N,)`: each as its place counts.
+
+    `counts` `(N, 1, H, W)`; a cell counts as the pixel in it that counts most.
+    """
+    return torch.stack([(_pool(counts, p) * p).sum(dim=(1, 2)) for p in parts]).sum(0)
+
+
+def centre_errors(
+    sites: list[Sites], true: Sequence[Tensor], sigma: float, bound: Tensor | float
+) -> list[Tensor]:
+    """Squared errors of the mixtures' centres `(N, h, w)`, of `true` coefficients `(N, d, h, w)`.
+
+    `bound`: from 0, all count whole, to 1, they are bounded where much is open.
+    """
+    return [
+        (_sure(part.variance, sigma) ** bound * (part.centre - coefficients).square()).sum(dim=1)
+        for part, coefficients in zip(sites, true, strict=True)
+    ]
 
 
 def _sure(variance: Tensor, sigma: float) -> Tensor:

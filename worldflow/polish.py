@@ -1,35 +1,44 @@
-"""`worldflow polish`: what reads picture, reward and end off a draw, trained alone.
+"""`worldflow polish`: what makes a picture of a choice, and reads it, trained alone.
 
-The denoiser is small, comes last, and sees what all others make: it follows while they learn, and
-is never done (docs/experiments.md, 92). All that it knows of a step is what the trunk and the base
-have made of it, so that is worked out once, and kept: then an update costs a tenth of one of the
-whole model. All other weights stay as they are, to the bit.
+With the picture of a quarter of the size drawn, all is decided (settle.py). The flow's steps that
+follow make the whole picture of that; the denoiser cleans it, and it is read for reward and end.
+They are small and come last: they follow while all others learn, and are never done
+(docs/experiments.md, 92). What was rare in training, like a launch, they show pale, however sure
+the choice was; and a world that sees a pale ball may launch another (101).
 
-The steps are shown after recorded frames: after the world's own pictures of them, most of the error
-is what those are off by, and nothing is learned. Of each clip those that leave most open are kept,
-and as many at random; half of an update is drawn by what they leave open, as `settle` does, half is
-any of them.
+All that they know of a step is what the trunk and the base have made of it, so that is worked out
+once, and kept: then an update costs a tenth of one of the whole model. All other weights stay as
+they are, to the bit. The steps are shown after recorded frames: after the world's own pictures of
+them, most of the error is what those are off by, and nothing is learned. Of each clip those that
+leave most open are kept, and as many at random; half of an update is drawn by what they leave open,
+as `settle` does, half is any of them. Steps with the game's object out of sight can be kept, too.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
 
-from worldflow import places
+from worldflow import haar, places
 from worldflow.base import Conditions
+from worldflow.coarse import LEVELS
 from worldflow.cost import quick_type
-from worldflow.dataset import ClipSampler, Dataset
+from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.errors import InputError
 from worldflow.model import WorldModel
-from worldflow.objective import ObjectiveConfig, two_hot
+from worldflow.objective import ObjectiveConfig, centre_errors, counted, two_hot
 from worldflow.optimizer import move
 from worldflow.own_pictures import normal
 from worldflow.ripe import RipeConfig, autocast, descend, train_part
-from worldflow.settle import LEAST, seen
+from worldflow.settle import LEAST, out_of_sight, seen, watched
+from worldflow.small_objects import SmallObject
 from worldflow.trunk import Features
 from worldflow.world import World
 
@@ -43,6 +52,7 @@ class PolishConfig(RipeConfig):
     """See `conf/polish.yaml` for what each key means and its default."""
 
     kept: int
+    unseen: float
 
 
 class Kept(NamedTuple):
@@ -56,7 +66,6 @@ class Kept(NamedTuple):
     counts: Tensor  # (M, 1, H, W), what each pixel counts
     reward: Tensor  # (M, R), weights on the reward support
     terminated: Tensor  # (M,), 0 or 1
-    left: Tensor  # (M,), what the choosing steps leave open, nats
 
     def conditions(self) -> Conditions:
         """All but the base's scale, which neither of them looks at."""
@@ -68,10 +77,11 @@ class Kept(NamedTuple):
 
 
 def polish(config: PolishConfig) -> None:
-    """Look at some clips, keep what the denoiser knows of them, train it on that; writes `out`.
+    """Look at some clips, keep what is known of their steps, train on that; writes `out`.
 
     Raises:
-        InputError: as `train_part`; `kept` below the steps of one look, or `batch` below 1.
+        InputError: as `train_part`; `kept` below the steps of one look, `batch` below 1, or an
+            `unseen` that is no share, or of a game without an object.
         WorkError: as `train_part`.
     """
     if config.kept < LOOK * OF_CLIP or config.batch < 1:
@@ -79,18 +89,21 @@ def polish(config: PolishConfig) -> None:
             f"kept={config.kept} batch={config.batch}: expected {LOOK * OF_CLIP} or more steps, "
             "and batches of 1 or more"
         )
+    if not 0 <= config.unseen < 1:
+        raise InputError(f"unseen={config.unseen}: expected a share, 0 to below 1")
     train_part(config, "polished", partial(_polished, config))
 
 
 def _polished(
     config: PolishConfig, world: World, training: Dataset, device: str
 ) -> tuple[World, int]:
-    model, kept = world.model, look(world.model, training, config, device)
+    model = world.model
+    kept, odds = look(model, training, config, device)
     generator = torch.Generator(device).manual_seed(config.seed)
-    parameters = list(model.outcome.requires_grad_(True).parameters())
+    following = nn.ModuleList([*(step for _, step in model.flow.following()), model.outcome])
+    parameters = list(following.requires_grad_(True).parameters())
     # Not Muon, which moves every weight by as much, however right it is.
     optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.99))
-    odds = kept.left / kept.left.sum() + 1 / len(kept.left)
 
     def loss() -> Tensor:
         rows = odds.multinomial(config.batch, replacement=True, generator=generator)
@@ -101,39 +114,147 @@ def _polished(
     return world, updates
 
 
-@torch.no_grad()
-def look(model: WorldModel, dataset: Dataset, config: PolishConfig, device: str) -> Kept:
-    """`kept` steps, of random clips longer than the attention's window."""
-    from tqdm import tqdm
-
-    length = model.config.window + OF_CLIP
-    sampler = ClipSampler(dataset, LOOK, length, config.seed, past=model.config.history - 1)
+def look(
+    model: WorldModel, dataset: Dataset, config: PolishConfig, device: str
+) -> tuple[Kept, Tensor]:
+    """`kept` steps, and how likely each is drawn `(M,)`."""
+    small = watched(dataset, config.unseen)
     generator = torch.Generator(device).manual_seed(config.seed)
-    found: list[Kept] = []
-    for number in tqdm(range(config.kept // (LOOK * OF_CLIP)), desc="looking"):
-        clips = sampler.clips(number, LOOK, length)
+    kept, odds = _look_at_clips(model, dataset, config, generator)
+    if small is None:
+        return kept, odds
+    unseen, its_odds = _look_at_unseen(model, dataset, small, config, generator)
+    together = Kept(*(torch.cat(parts) for parts in zip(kept, unseen, strict=True)))
+    return together, torch.cat(((1 - config.unseen) * odds, config.unseen * its_odds))
+
+
+def _look_at_clips(
+    model: WorldModel, dataset: Dataset, config: PolishConfig, generator: torch.Generator
+) -> tuple[Kept, Tensor]:
+    """Some steps of random clips that are longer than the attention's window."""
+    length, of_these = model.config.window + OF_CLIP, config.kept * (1 - config.unseen)
+    sampler = ClipSampler(dataset, LOOK, length, config.seed, past=model.config.history - 1)
+
+    def choose(clips: Clips, left: Tensor) -> Tensor:
+        valid = torch.from_numpy(clips.valid).to(left.device)
+        return of_clips(left.view(valid.shape).masked_fill(~valid, -torch.inf), generator)
+
+    looks = max(1, int(of_these) // (LOOK * OF_CLIP))
+    clips = (sampler.clips(number, LOOK, length) for number in range(looks))
+    kept, left = _known(model, tqdm(clips, "looking", looks), choose, generator)
+    left = left.clamp(min=LEAST)
+    return kept, 0.5 * (left / left.sum() + 1 / len(left))
+
+
+def _look_at_unseen(
+    model: WorldModel,
+    dataset: Dataset,
+    small: SmallObject,
+    config: PolishConfig,
+    generator: torch.Generator,
+) -> tuple[Kept, Tensor]:
+    """Steps with the game's object out of sight, as many of each action as there are or are due."""
+    window, history = model.config.window, model.config.history
+    quota = int(config.kept * config.unseen / len(dataset.header.action_names))
+    by_action = unseen_steps(dataset, small, history, quota, config.seed)
+    steps = np.sort(np.concatenate(by_action))
+    if not len(steps):
+        raise InputError(f"unseen={config.unseen}: the object is never out of sight; leave it out")
+    length, begun = window + OF_CLIP, np.cumsum([0, *(len(each) for each in dataset.episodes)])
+    starts = windows(steps, begun, window, length)
+    sampler = ClipSampler(dataset, 1, 1, config.seed, past=history - 1)
+    after = {int(start): int(first) for start, first in starts}
+
+    def choose(clips: Clips, left: Tensor) -> Tensor:
+        first = np.array([after[start] for start in clips.index[:, 0].tolist()])
+        due = np.isin(clips.index, steps) & (clips.index >= first[:, None]) & clips.valid
+        return torch.from_numpy(np.flatnonzero(due)).to(left.device)
+
+    looks = range(0, len(starts), LOOK)
+    clips = (sampler.steps(starts[number : number + LOOK, 0], length) for number in looks)
+    kept, _ = _known(
+        model, tqdm(clips, "looking where it is unseen", len(looks)), choose, generator
+    )
+    filled = [of_action for of_action in by_action if len(of_action)]
+    odds = np.zeros(len(steps))
+    for of_action in filled:
+        odds[np.searchsorted(steps, of_action)] = 1 / (len(filled) * len(of_action))
+    return kept, torch.from_numpy(odds).to(kept.mean)
+
+
+@torch.no_grad()
+def _known(
+    model: WorldModel,
+    looks: Iterable[Clips],
+    choose: Callable[[Clips, Tensor], Tensor],
+    generator: torch.Generator,
+) -> tuple[Kept, Tensor]:
+    """What is known of some steps of all clips, and what the choosing steps leave open of them.
+
+    Args:
+        choose: of clips, and what is left open of their B*T steps, the rows of some.
+    """
+    device, history, found = str(generator.device), model.config.history, []
+    for clips in looks:
         frames, given, left = seen(model, clips, generator, device)
-        rewards, terminated, valid = (
-            torch.from_numpy(part.flatten()).to(device)
-            for part in (clips.rewards, clips.terminated, clips.valid)
+        rows = choose(clips, left)
+        rewards, terminated = (
+            torch.from_numpy(part.flatten()).to(device)[rows]
+            for part in (clips.rewards, clips.terminated)
         )
-        rows = of_clips(left.masked_fill(~valid, -torch.inf).view(LOOK, length), generator)
-        lately = places.moved(frames, model.config.history)
+        lately = places.moved(frames, history)
         fine, middle, coarse = (part[rows].to(quick_type(device)) for part in given.features)
-        found.append(
-            Kept(
-                fine=fine,
-                middle=middle,
-                coarse=coarse,
-                mean=given.mean[rows],
-                frame=frames[:, model.config.history :].flatten(0, 1)[rows],
-                counts=places.weights(lately, given, model.base.floor, TRAINING.focus)[rows],
-                reward=two_hot(rewards[rows], model.reward_support),
-                terminated=terminated[rows].float(),
-                left=left[rows].clamp(min=LEAST),
-            )
+        kept = Kept(
+            fine=fine,
+            middle=middle,
+            coarse=coarse,
+            mean=given.mean[rows],
+            frame=frames[:, history:].flatten(0, 1)[rows],
+            counts=places.weights(lately, given, model.base.floor, TRAINING.focus)[rows],
+            reward=two_hot(rewards, model.reward_support),
+            terminated=terminated.float(),
         )
-    return Kept(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        found.append((*kept, left[rows]))
+    *parts, left = (torch.cat(part) for part in zip(*found, strict=True))
+    return Kept(*parts), left
+
+
+def unseen_steps(
+    dataset: Dataset, small: SmallObject, history: int, quota: int, seed: int
+) -> list[NDArray[np.int64]]:
+    """For each action, `quota` steps with the object out of sight, or all that there are."""
+    sampler = ClipSampler(dataset, 1, 1, seed, past=history - 1)
+    draws, begun = np.random.default_rng(seed), 0
+    gone, taken = [], []
+    for episode in dataset.episodes:
+        clips = sampler.steps(np.array([begun]), len(episode))
+        rows = np.flatnonzero(out_of_sight(small, clips, history))
+        gone.append(begun + rows)
+        taken.append(clips.actions[0, history - 1 :][rows])
+        begun += len(episode)
+    steps, actions = np.concatenate(gone), np.concatenate(taken)
+    by_action = (steps[actions == a] for a in range(len(dataset.header.action_names)))
+    return [draws.permutation(each)[:quota] for each in by_action]
+
+
+def windows(
+    steps: NDArray[np.int64], begun: NDArray[np.int64], before: int, length: int
+) -> NDArray[np.int64]:
+    """Clips of `length` that hold all `steps`, each after `before` others if its episode has them.
+
+    Args:
+        steps: ascending.
+        begun: where each episode begins, and the last one ends.
+
+    Returns:
+        Of each clip where it starts, and the first of its `steps` `(C, 2)`.
+    """
+    clips: list[tuple[int, int]] = []
+    episode = np.searchsorted(begun, steps, side="right")
+    for step, first in zip(steps.tolist(), begun[episode - 1].tolist(), strict=True):
+        if not clips or step >= clips[-1][0] + length or clips[-1][0] < first:
+            clips.append((max(step - before, first), step))
+    return np.array(clips, np.int64).reshape(-1, 2)
 
 
 def of_clips(left: Tensor, generator: torch.Generator) -> Tensor:
@@ -151,15 +272,21 @@ def of_clips(left: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _loss(model: WorldModel, kept: Kept, generator: torch.Generator) -> Tensor:
-    """The outcome head's part of the training loss, of noised frames or of draws like them."""
-    device, given = generator.device, kept.conditions()
-    y = kept.frame + model.config.sigma * normal(kept.frame.shape, generator)
+    """Their part of the training loss, of noised frames; the outcome's of draws like them, too."""
+    device, given, sigma = generator.device, kept.conditions(), model.config.sigma
+    y = kept.frame + sigma * normal(kept.frame.shape, generator)
     with autocast(device.type):
+        sites = model.flow.following_sites(y, given)
         if torch.rand((), generator=generator, device=device) < TRAINING.redrawn:
             noise = normal(torch.Size((len(y), model.flow.noise_size)), generator)
-            y = model.flow.redraw(y, given, noise)
+            with torch.no_grad():
+                y = model.flow.redraw(y, given, noise)
         frame, reward, termination = model.outcome(y, given)
-    off = (kept.counts * (frame - kept.frame).square()).mean() / (2 * model.config.sigma**2)
+    true = haar.pyramid(kept.frame, LEVELS).details[-len(sites) :]
+    centres = counted(centre_errors(sites, true, sigma, 1.0), kept.counts).mean()
+    nll = -counted([part.log_prob for part in sites], kept.counts).mean()
+    off = (kept.counts * (frame - kept.frame).square()).mean() + centres / y[0].numel()
     told = F.binary_cross_entropy_with_logits(termination, kept.terminated)
-    loss: Tensor = off + TRAINING.event_weight * (F.cross_entropy(reward, kept.reward) + told)
+    events = TRAINING.event_weight * (F.cross_entropy(reward, kept.reward) + told)
+    loss: Tensor = nll / y[0].numel() + off / (2 * sigma**2) + events
     return loss

@@ -22,13 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from worldflow import haar
 from worldflow.base import Conditions
 from worldflow.cost import quick_type
 from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.envs.objects import object_of
 from worldflow.errors import InputError
-from worldflow.flow import MultiscaleFlow
+from worldflow.flow import MultiscaleFlow, quarter
 from worldflow.model import WorldModel, to_signed
 from worldflow.optimizer import make_optimizers, move
 from worldflow.own_pictures import normal
@@ -91,12 +90,7 @@ def settle(config: SettleConfig) -> None:
 def _settled(
     config: SettleConfig, world: World, training: Dataset, device: str
 ) -> tuple[World, int]:
-    source, size = training.header.source, training.frame_shape[0]
-    if config.unseen and not object_of(source, training.frame_shape):
-        raise InputError(
-            f"unseen={config.unseen}: no object is defined of {source} at {size} pixels "
-            "(envs/objects.py), so none is out of sight; leave unseen out"
-        )
+    watched(training, config.unseen)
     shape = world.model.config
     if config.ways and shape.ways not in (0, config.ways):
         raise InputError(f"ways={config.ways}: the world has {shape.ways} already; leave ways out")
@@ -135,7 +129,7 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
             for end, episode in zip(ends, dataset.episodes, strict=True)
         ]
     )
-    small = object_of(dataset.header.source, dataset.frame_shape) if config.unseen else None
+    small = watched(dataset, config.unseen)
     actions = range(len(dataset.header.action_names))
 
     def best(share: float) -> Best:
@@ -205,6 +199,22 @@ class Best:
         return Kept(*(rows[filled] for rows in self._kept)), self._ranks[filled]
 
 
+def watched(dataset: Dataset, unseen: float) -> SmallObject | None:
+    """The object of the game, if a share of steps is to be those with it out of sight.
+
+    Raises:
+        InputError: the game has none.
+    """
+    source, size = dataset.header.source, dataset.frame_shape[0]
+    small = object_of(source, dataset.frame_shape) if unseen else None
+    if unseen and not small:
+        raise InputError(
+            f"unseen={unseen}: no object is defined of {source} at {size} pixels "
+            "(envs/objects.py), so none is out of sight; leave unseen out"
+        )
+    return small
+
+
 def out_of_sight(small: SmallObject, clips: Clips, history: int) -> NDArray[np.bool_]:
     """The steps of `clips` before which none of the `history` frames shows the object `(B*T,)`."""
     frames = clips.frames.cpu().numpy()
@@ -242,11 +252,6 @@ def left_open(
     alone = torch.distributions.Normal(0.0, flow.coarse.sigma)
     of_noise: Tensor = alone.log_prob(flow.coarse.sigma * eps).sum(dim=1)
     return of_noise - likelihood
-
-
-def quarter(picture: Tensor) -> Tensor:
-    """`(N, 3, H, W)` -> `(N, 3, H/4, W/4)`, as the choosing steps see it."""
-    return haar.pyramid(picture, 2).pictures[0]
 
 
 def odds(pools: list[Pool]) -> NDArray[np.float64]:
