@@ -56,7 +56,7 @@ VERBS = {
         example="runs/breakout data=data/breakout minutes=10 out=breakout.safetensors",
     ),
     "polish": Verb(
-        help="train the denoiser of a ripe world alone, and what reads rewards and ends",
+        help="train what makes a picture of a choice, and reads rewards and ends, alone",
         module="worldflow.polish",
         config="PolishConfig",
         function="polish",

@@ -1,5 +1,7 @@
 """The flow's first step, which draws the 8x8 picture: by it most of what comes is chosen."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -82,12 +84,18 @@ class CoarseStep(nn.Module):
         )
         return Told(hidden, centre)
 
-    def sites(self, told: Told, value: Tensor, favour: Tensor | None) -> Sites:
-        """Of the picture `value`; `told` as `conditioned` has it."""
-        cells = self._all_cells(value)
-        favoured = None if favour is None else self._all_cells(favour)
-        parts = self.head(told.favoured(favoured))
-        found = sites_of(parts, told.centre, cells)
+    def sites(self, told: Told, value: Tensor, favours: Sequence[Tensor | None]) -> list[Sites]:
+        """Of the picture `value`, had the frame gone each of the ways that have these `favours`.
+
+        `told` as `conditioned` has it.
+        """
+        of_cells = [None if favour is None else self._all_cells(favour) for favour in favours]
+        ways = self.head.of_ways(told, of_cells)
+        return [
+            self._on_grid(found) for found in sites_of(ways, told.centre, self._all_cells(value))
+        ]
+
+    def _on_grid(self, found: Sites) -> Sites:
         log_prob, *others = (self._grid(part) for part in (found[0][:, None], *found[1:]))
         return Sites(log_prob[:, 0], *others)
 

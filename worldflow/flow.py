@@ -83,9 +83,14 @@ class DetailStep(nn.Module):
         evidence = self.evidence(h, apart) if self.evidence else None
         return Told(h, detail + self.rendering(h, apart), evidence).favoured(favour)
 
-    def sites(self, told: Told, value: Tensor) -> Sites:
-        """Of details `(N, 9, h, w)`; `told` as `conditioned` has it."""
-        return sites_of(self.head(told), told.centre, value)
+    def sites(
+        self, told: Told, value: Tensor, favours: Sequence[Tensor | None] = (None,)
+    ) -> list[Sites]:
+        """Of details `(N, 9, h, w)`, had the frame gone each of the ways that have these `favours`.
+
+        `told` as `conditioned` has it.
+        """
+        return sites_of(self.head.of_ways(told, favours), told.centre, value)
 
 
 def _known(
@@ -179,7 +184,7 @@ class MultiscaleFlow(nn.Module):
         pictures, details = haar.pyramid(y, LEVELS)
         means = haar.pyramid(given.mean.detach(), LEVELS)
         return [
-            step.sites(step.conditioned(*_known(i, pictures[i], given, means)), details[i])
+            step.sites(step.conditioned(*_known(i, pictures[i], given, means)), details[i])[0]
             for i, step in self.following()
         ]
 
@@ -200,13 +205,9 @@ class MultiscaleFlow(nn.Module):
         of_mean, mean_detail = haar.analyse(mean)
         told = self.coarse.conditioned(picture, context, of_mean)
         details = first.conditioned(features, picture, of_mean, mean_detail)
-        return [
-            [
-                self.coarse.sites(told, picture, favour),
-                first.sites(details.favoured(other), detail),
-            ]
-            for favour, other in favours
-        ]
+        of_picture = self.coarse.sites(told, picture, [favour for favour, _ in favours])
+        of_details = first.sites(details, detail, [favour for _, favour in favours])
+        return [list(way) for way in zip(of_picture, of_details, strict=True)]
 
     def _first(self) -> DetailStep:
         first = self.details[0]

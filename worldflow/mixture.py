@@ -44,12 +44,16 @@ def floored_log_weights(logits: Tensor) -> Tensor:
     return torch.log(weights * (1 - components * WEIGHT_FLOOR) + WEIGHT_FLOOR)
 
 
-def component_log_prob(mixture: Mixture, value: Tensor) -> Tensor:
-    """Joint log-density of component and `value` `(N, d, h, w)` -> `(N, K, h, w)`, nats."""
+def within_log_prob(mixture: Mixture, value: Tensor) -> Tensor:
+    """Log-density of `value` `(N, d, h, w)` in each component alone -> `(N, K, h, w)`, nats."""
     z = (value[:, None] - mixture.mean) * torch.exp(-mixture.log_scale)
     inside = -0.5 * z.square() - mixture.log_scale
-    constant = 0.5 * math.log(2 * math.pi) * value.shape[1]
-    return mixture.log_weights + inside.sum(dim=2) - constant
+    return inside.sum(dim=2) - 0.5 * math.log(2 * math.pi) * value.shape[1]
+
+
+def component_log_prob(mixture: Mixture, value: Tensor) -> Tensor:
+    """Joint log-density of component and `value` `(N, d, h, w)` -> `(N, K, h, w)`, nats."""
+    return mixture.log_weights + within_log_prob(mixture, value)
 
 
 def log_prob(mixture: Mixture, value: Tensor) -> Tensor:
@@ -57,10 +61,14 @@ def log_prob(mixture: Mixture, value: Tensor) -> Tensor:
     return torch.logsumexp(component_log_prob(mixture, value), dim=1)
 
 
-def variance_about(mixture: Mixture, centre: Tensor) -> Tensor:
-    """The expected squared distance of each coefficient from `centre` `(N, d, h, w)`."""
-    apart = (mixture.mean - centre[:, None]).square() + torch.exp(2 * mixture.log_scale)
-    return (torch.exp(mixture.log_weights)[:, :, None] * apart).sum(dim=1)
+def squares_about(mixture: Mixture, centre: Tensor) -> Tensor:
+    """The expected square of each component, `(N, K, d, h, w)`, from `centre` `(N, d, h, w)`."""
+    return (mixture.mean - centre[:, None]).square() + torch.exp(2 * mixture.log_scale)
+
+
+def expected(log_weights: Tensor, of_each: Tensor) -> Tensor:
+    """What `of_each` component `(N, K, d, h, w)` is on average `(N, d, h, w)`."""
+    return (torch.exp(log_weights)[:, :, None] * of_each).sum(dim=1)
 
 
 def decode(

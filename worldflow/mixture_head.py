@@ -1,6 +1,7 @@
 """The last layer of each of the flow's conditioners: from features to a mixture, and its noise."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -67,6 +68,10 @@ class MixtureHead(nn.Module):
         nn.init.constant_(self.line.bias, LINE)  # type: ignore[arg-type]
 
     def forward(self, told: Told) -> Mixture:
+        return self.of_ways(told, [None])[0]
+
+    def of_ways(self, told: Told, favours: Sequence[Tensor | None]) -> list[Mixture]:
+        """The mixtures of ways that each favour other components; but for weights, one."""
         logits, line, gap, shift, spread = (
             full_precision(
                 layer(told.hidden)
@@ -74,7 +79,11 @@ class MixtureHead(nn.Module):
             for layer in (self.weigh, self.line, self.gap, self.shift, self.spread)
         )
         shift, spread = (each.unflatten(1, self.grid) for each in (shift, spread))
-        return self._mixture(told, logits, line * self.reach, gap, shift, spread)
+        parts = self._placed(told.centre, line * self.reach, gap, shift, spread)
+        return [
+            Mixture(_log_weights(logits, told.favoured(favour).evidence), *parts)
+            for favour in favours
+        ]
 
     def decode(self, told: Told, eps: Tensor, selector: Tensor, temperature: Tensor) -> Tensor:
         """`mixture.decode` of what `forward` gives, but only chosen components are worked out."""
@@ -102,26 +111,19 @@ class MixtureHead(nn.Module):
         """
         logits, line, gap, of_each = self._at_once(told.hidden)
         shift, spread = of_each.chunk(2, dim=2)
-        parts = self._mixture(told, logits, line, gap, shift, spread)
+        placed = self._placed(told.centre, line, gap, shift, spread)
+        parts = Mixture(_log_weights(logits, told.evidence), *placed)
         eps, selector = mixture.encode(parts, value, generator)
         warm = torch.ones_like(eps[:, 0, 0, 0])
         return eps, selector, self.decode(told, eps, selector, warm)
 
-    def _mixture(
-        self,
-        told: Told,
-        logits: Tensor,
-        line: Tensor,
-        gap: Tensor,
-        shift: Tensor,
-        spread: Tensor,
-    ) -> Mixture:
+    def _placed(
+        self, centre: Tensor, line: Tensor, gap: Tensor, shift: Tensor, spread: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale of all components `(N, K, d, h, w)`."""
         line, gap = line[:, None], torch.sigmoid(gap)[:, None]
-        return Mixture(
-            _log_weights(logits, told.evidence),
-            self._mean(told.centre[:, None], line, self.places, shift),
-            self._log_scale(line, self.on_line * gap, spread),
-        )
+        mean = self._mean(centre[:, None], line, self.places, shift)
+        return mean, self._log_scale(line, self.on_line * gap, spread)
 
     def _at_once(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits, line, gap, and shift and spread of each `(N, K, 2d, h, w)`, by one layer.

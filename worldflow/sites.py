@@ -1,5 +1,6 @@
 """What the steps of the flow have in common: how they see what is drawn, and their densities."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -48,8 +49,16 @@ class Sites(NamedTuple):
     variance: Tensor  # (N, d, h, w), of the mixture about that: what it leaves open, no gradient
 
 
-def sites_of(parts: Mixture, centre: Tensor, value: Tensor) -> Sites:
-    """The sites of `value` `(N, d, h, w)` under mixtures about `centre`."""
+def sites_of(ways: Sequence[Mixture], centre: Tensor, value: Tensor) -> list[Sites]:
+    """The sites of `value` `(N, d, h, w)` under each of some mixtures about `centre`.
+
+    They differ by their weights alone.
+    """
+    within = mixture.within_log_prob(ways[0], value)
     with torch.no_grad():
-        variance = mixture.variance_about(parts, centre)
-    return Sites(mixture.log_prob(parts, value), centre, variance)
+        squares = mixture.squares_about(ways[0], centre)
+        variances = [mixture.expected(way.log_weights, squares) for way in ways]
+    return [
+        Sites(torch.logsumexp(way.log_weights + within, dim=1), centre, variance)
+        for way, variance in zip(ways, variances, strict=True)
+    ]
