@@ -137,7 +137,7 @@ def test_few_clips_hold_all_steps_each_after_what_it_remembers() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"kept": 127}, "kept=127"),
+        ({"kept": 255}, "kept=255"),
         ({"batch": 0}, "batch=0"),
         ({"steps": 0}, "how long"),
         ({"unseen": 1.0}, "unseen=1.0: expected a share"),

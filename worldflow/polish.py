@@ -43,7 +43,7 @@ from worldflow.trunk import Features
 from worldflow.world import World
 
 LOOK = 16  # clips looked at side by side
-OF_CLIP = 8  # steps kept of a clip
+OF_CLIP = 16  # steps kept of a clip
 TRAINING = ObjectiveConfig()  # what parts of the loss count
 
 
