@@ -29,7 +29,7 @@ from worldflow.world import World
 @pytest.fixture
 def config(tmp_path: Path) -> PolishConfig:
     """Of three short episodes and a tiny world."""
-    return PolishConfig(**ripe_fields(tmp_path), kept=2 * LOOK * OF_CLIP, unseen=0.0)
+    return PolishConfig(**ripe_fields(tmp_path), kept=2 * LOOK * OF_CLIP, unseen=0.0, reads=True)
 
 
 def test_only_what_follows_a_choice_moves(config: PolishConfig) -> None:
@@ -42,6 +42,14 @@ def test_only_what_follows_a_choice_moves(config: PolishConfig) -> None:
     following = ("outcome.", "flow.details.1.", "flow.details.2.")
     assert all(name.startswith(following) for name in moved)
     assert World.load(config.out).card.training["polished_updates"] == 30
+
+
+def test_the_outcome_head_stays_if_told_so(config: PolishConfig) -> None:
+    polish(dataclasses.replace(config, reads=False))
+    before, after = (World.load(path).model.state_dict() for path in (config.world, config.out))
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert {f"flow.details.{i}.head.weigh.weight" for i in (1, 2)} <= moved
+    assert all(name.startswith(("flow.details.1.", "flow.details.2.")) for name in moved)
 
 
 def test_pictures_rewards_and_ends_are_read_better(config: PolishConfig) -> None:

@@ -12,6 +12,8 @@ they are, to the bit. The steps are shown after recorded frames: after the world
 them, most of the error is what those are off by, and nothing is learned. Of each clip those that
 leave most open are kept, and as many at random; half of an update is drawn by what they leave open,
 as `settle` does, half is any of them. Steps with the game's object out of sight can be kept, too.
+With `reads=false` the finer steps move alone: a head that has seen all steps may read rewards
+better than one that was shown the open ones (98, 101).
 """
 
 from collections.abc import Callable, Iterable
@@ -53,6 +55,7 @@ class PolishConfig(RipeConfig):
 
     kept: int
     unseen: float
+    reads: bool
 
 
 class Kept(NamedTuple):
@@ -100,14 +103,18 @@ def _polished(
     model = world.model
     kept, odds = look(model, training, config, device)
     generator = torch.Generator(device).manual_seed(config.seed)
-    following = nn.ModuleList([*(step for _, step in model.flow.following()), model.outcome])
-    parameters = list(following.requires_grad_(True).parameters())
+    makes = [step for _, step in model.flow.following()]
+    moving = nn.ModuleList([*makes, *([model.outcome] if config.reads else [])])
+    parameters = list(moving.requires_grad_(True).parameters())
     # Not Muon, which moves every weight by as much, however right it is.
     optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.99))
 
     def loss() -> Tensor:
         rows = odds.multinomial(config.batch, replacement=True, generator=generator)
-        return _loss(model, Kept(*(part[rows] for part in kept)), generator)
+        batch = Kept(*(part[rows] for part in kept))
+        y = batch.frame + model.config.sigma * normal(batch.frame.shape, generator)
+        total = _making_loss(model, batch, y)
+        return total + _reading_loss(model, batch, y, generator) if config.reads else total
 
     updates = descend(parameters, loss, partial(move, [optimizer]), config)
     model.requires_grad_(False)
@@ -271,22 +278,27 @@ def of_clips(left: Tensor, generator: torch.Generator) -> Tensor:
     return rows[left.flatten()[rows].isfinite()]
 
 
-def _loss(model: WorldModel, kept: Kept, generator: torch.Generator) -> Tensor:
-    """Their part of the training loss, of noised frames; the outcome's of draws like them, too."""
-    device, given, sigma = generator.device, kept.conditions(), model.config.sigma
-    y = kept.frame + sigma * normal(kept.frame.shape, generator)
-    with autocast(device.type):
-        sites = model.flow.following_sites(y, given)
-        if torch.rand((), generator=generator, device=device) < TRAINING.redrawn:
+def _making_loss(model: WorldModel, kept: Kept, y: Tensor) -> Tensor:
+    """The finer steps' part of the training loss, of noised frames `y`."""
+    sigma = model.config.sigma
+    with autocast(y.device.type):
+        sites = model.flow.following_sites(y, kept.conditions())
+    true = haar.pyramid(kept.frame, LEVELS).details[-len(sites) :]
+    off = counted(centre_errors(sites, true, sigma, 1.0), kept.counts).mean()
+    nll = -counted([part.log_prob for part in sites], kept.counts).mean()
+    return (nll + off / (2 * sigma**2)) / y[0].numel()
+
+
+def _reading_loss(model: WorldModel, kept: Kept, y: Tensor, generator: torch.Generator) -> Tensor:
+    """The outcome head's part of it, of `y` or of draws like it."""
+    given = kept.conditions()
+    with autocast(y.device.type):
+        if torch.rand((), generator=generator, device=y.device) < TRAINING.redrawn:
             noise = normal(torch.Size((len(y), model.flow.noise_size)), generator)
             with torch.no_grad():
                 y = model.flow.redraw(y, given, noise)
         frame, reward, termination = model.outcome(y, given)
-    true = haar.pyramid(kept.frame, LEVELS).details[-len(sites) :]
-    centres = counted(centre_errors(sites, true, sigma, 1.0), kept.counts).mean()
-    nll = -counted([part.log_prob for part in sites], kept.counts).mean()
-    off = (kept.counts * (frame - kept.frame).square()).mean() + centres / y[0].numel()
+    off = (kept.counts * (frame - kept.frame).square()).mean() / (2 * model.config.sigma**2)
     told = F.binary_cross_entropy_with_logits(termination, kept.terminated)
-    events = TRAINING.event_weight * (F.cross_entropy(reward, kept.reward) + told)
-    loss: Tensor = nll / y[0].numel() + off / (2 * sigma**2) + events
+    loss: Tensor = off + TRAINING.event_weight * (F.cross_entropy(reward, kept.reward) + told)
     return loss
