@@ -259,6 +259,8 @@ def test_layers_that_are_added_begin_as_nothing_and_learn(config: SettleConfig) 
     settle(dataclasses.replace(config, further=1))
     model = World.load(config.out).model
     assert model.config.further == 2
+    told = World.load(config.out).card.training["parameters"]
+    assert told == sum(each.numel() for each in model.parameters())
     assert float(model.state_dict()["flow.details.0.further.1.conv2.weight"].abs().max()) > 0
 
 
