@@ -22,6 +22,14 @@ def gflop_per_frame(model: WorldModel) -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
+def size_and_cost(model: WorldModel) -> dict[str, float]:
+    """Parameters, and GFLOP of a step: as a world's card tells them."""
+    return {
+        "parameters": sum(each.numel() for each in model.parameters()),
+        "gflop_per_frame": round(gflop_per_frame(model), 4),
+    }
+
+
 def peak_gflops(device: str, dtype: torch.dtype) -> float:
     """GFLOP/s of a large matrix product, the best of a few: what this machine reaches."""
     size = 8192 if device.startswith("cuda") else 2048

@@ -174,10 +174,9 @@ class MultiscaleFlow(nn.Module):
         fork = self.ways(context)
         return mixed(fork, self._of_ways(fork.ways(), context, y, features, mean))
 
-    def following(self) -> list[tuple[int, "DetailStep"]]:
+    def following(self) -> list[tuple[int, DetailStep]]:
         """What makes the whole picture of that, and which detail step each is."""
-        steps = list(enumerate(self.details))[1:]
-        return [(index, step) for index, step in steps if isinstance(step, DetailStep)]
+        return list(enumerate(self._detail_steps()))[1:]
 
     def following_sites(self, y: Tensor, given: Conditions) -> list[Sites]:
         """Of these steps, as `sites` has them."""
@@ -200,7 +199,7 @@ class MultiscaleFlow(nn.Module):
 
         `context` is what the coarse step makes of `features` and `mean`.
         """
-        first = self._first()
+        first = self._detail_steps()[0]
         picture, detail = haar.analyse(y)
         of_mean, mean_detail = haar.analyse(mean)
         told = self.coarse.conditioned(picture, context, of_mean)
@@ -209,10 +208,8 @@ class MultiscaleFlow(nn.Module):
         of_details = first.sites(details, detail, [favour for _, favour in favours])
         return [list(way) for way in zip(of_picture, of_details, strict=True)]
 
-    def _first(self) -> DetailStep:
-        first = self.details[0]
-        assert isinstance(first, DetailStep)
-        return first
+    def _detail_steps(self) -> list[DetailStep]:
+        return [step for step in self.details if isinstance(step, DetailStep)]
 
     def choosing_draw(self, noise: Tensor, features: Tensor, mean: Tensor) -> Tensor:
         """What these draw of `noise` `(N, noise_size)`, as `decode` would; else as above."""
@@ -229,7 +226,7 @@ class MultiscaleFlow(nn.Module):
         temperature: Tensor,
     ) -> Tensor:
         """The picture of a quarter of the size; `mean` and `mean_detail` are the base's."""
-        context, first = self.coarse.context(features, mean), self._first()
+        context, first = self.coarse.context(features, mean), self._detail_steps()[0]
         favour = other = None
         if self.ways is not None:
             fork = self.ways(context)
@@ -264,8 +261,7 @@ class MultiscaleFlow(nn.Module):
             pictures[0], context, means.pictures[0], favours[0], generator
         )
         parts = [part]
-        for i, step in enumerate(self.details):
-            assert isinstance(step, DetailStep)
+        for i, step in enumerate(self._detail_steps()):
             told = step.conditioned(*_known(i, picture, given, means), None if i else favours[1])
             *part, detail = step.head.encode(told, details[i], generator)
             parts.append(part)
@@ -288,8 +284,7 @@ class MultiscaleFlow(nn.Module):
         picture = self.coarse.redraw(
             pictures[0], eps[0], picks[0], context, means.pictures[0], favours[0]
         )
-        for i, step in enumerate(self.details):
-            assert isinstance(step, DetailStep)
+        for i, step in enumerate(self._detail_steps()):
             told = step.conditioned(*_known(i, picture, given, means), None if i else favours[1])
             detail = mixture.redraw(step.head(told), details[i], eps[i + 1], picks[i + 1])
             picture = haar.synthesise(picture, detail)

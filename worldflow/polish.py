@@ -113,8 +113,9 @@ def _polished(
         rows = odds.multinomial(config.batch, replacement=True, generator=generator)
         batch = Kept(*(part[rows] for part in kept))
         y = batch.frame + model.config.sigma * normal(batch.frame.shape, generator)
-        total = _making_loss(model, batch, y)
-        return total + _reading_loss(model, batch, y, generator) if config.reads else total
+        given = batch.conditions()
+        total = _making_loss(model, batch, given, y)
+        return total + _reading_loss(model, batch, given, y, generator) if config.reads else total
 
     updates = descend(parameters, loss, partial(move, [optimizer]), config)
     model.requires_grad_(False)
@@ -278,20 +279,21 @@ def of_clips(left: Tensor, generator: torch.Generator) -> Tensor:
     return rows[left.flatten()[rows].isfinite()]
 
 
-def _making_loss(model: WorldModel, kept: Kept, y: Tensor) -> Tensor:
+def _making_loss(model: WorldModel, kept: Kept, given: Conditions, y: Tensor) -> Tensor:
     """The finer steps' part of the training loss, of noised frames `y`."""
     sigma = model.config.sigma
     with autocast(y.device.type):
-        sites = model.flow.following_sites(y, kept.conditions())
+        sites = model.flow.following_sites(y, given)
     true = haar.pyramid(kept.frame, LEVELS).details[-len(sites) :]
     off = counted(centre_errors(sites, true, sigma, 1.0), kept.counts).mean()
     nll = -counted([part.log_prob for part in sites], kept.counts).mean()
     return (nll + off / (2 * sigma**2)) / y[0].numel()
 
 
-def _reading_loss(model: WorldModel, kept: Kept, y: Tensor, generator: torch.Generator) -> Tensor:
+def _reading_loss(
+    model: WorldModel, kept: Kept, given: Conditions, y: Tensor, generator: torch.Generator
+) -> Tensor:
     """The outcome head's part of it, of `y` or of draws like it."""
-    given = kept.conditions()
     with autocast(y.device.type):
         if torch.rand((), generator=generator, device=y.device) < TRAINING.redrawn:
             noise = normal(torch.Size((len(y), model.flow.noise_size)), generator)

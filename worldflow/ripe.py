@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from worldflow.checkpoint import Progress
-from worldflow.cost import gflop_per_frame, quick_type
+from worldflow.cost import quick_type, size_and_cost
 from worldflow.dataset import Dataset, open_dataset
 from worldflow.errors import InputError, WorkError
 from worldflow.journal import ProgressBar
@@ -86,8 +86,7 @@ def train_part(config: RipeConfig, done: str, learn: Learn) -> None:
     how = {
         done: " && ".join(filter(None, (before.get(done), command))),
         f"{done}_updates": before.get(f"{done}_updates", 0) + updates,
-        "parameters": sum(each.numel() for each in changed.model.parameters()),
-        "gflop_per_frame": round(gflop_per_frame(changed.model), 4),
+        **size_and_cost(changed.model),
     }
     card = dataclasses.replace(world.card, training=before | how, metrics={})
     changed = dataclasses.replace(changed, card=card)

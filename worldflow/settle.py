@@ -90,7 +90,6 @@ def settle(config: SettleConfig) -> None:
 def _settled(
     config: SettleConfig, world: World, training: Dataset, device: str
 ) -> tuple[World, int]:
-    watched(training, config.unseen)
     shape = world.model.config
     if config.ways and shape.ways not in (0, config.ways):
         raise InputError(f"ways={config.ways}: the world has {shape.ways} already; leave ways out")

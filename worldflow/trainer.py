@@ -19,7 +19,7 @@ from torch import Tensor
 
 from worldflow.card import WorldCard
 from worldflow.checkpoint import Progress, load_checkpoint, save_checkpoint
-from worldflow.cost import device_name, gflop_per_frame, quick_type
+from worldflow.cost import device_name, quick_type, size_and_cost
 from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.doubt import Doubts
 from worldflow.errors import InputError, WorkError
@@ -112,7 +112,7 @@ class Trainer:
         self.in_vain = 0  # updates left out since the last that was not
         self.doubts = Doubts(dataset.steps)
         self.starts = _starts(dataset)
-        self.gflop_per_frame = gflop_per_frame(self.model)
+        self.size_and_cost = size_and_cost(self.model)
         self.pool = ThreadPoolExecutor(2)
         self.coming: dict[int, Future[Clips]] = {}
 
@@ -256,8 +256,7 @@ class Trainer:
             "minutes": round(self.progress.seconds / 60, 2),
             "episodes": len(self.dataset.episodes),
             "frames": self.dataset.steps,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "gflop_per_frame": round(self.gflop_per_frame, 4),
+            **self.size_and_cost,
             "seed": self.config.seed,
         }
 
