@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldflow.mixture_head import SCALE_FLOOR
+from worldflow.tracking import Tracker
 from worldflow.trunk import Features, full_precision, zeroed
 
 FAVOUR = 6.0  # log-odds of the newest frame against another picture, before anything is learned
@@ -32,7 +33,13 @@ class GaussianBase(nn.Module):
     """
 
     def __init__(
-        self, channels: int, history: int, backdrops: int, sigma: float, size: int
+        self,
+        channels: int,
+        history: int,
+        backdrops: int,
+        sigma: float,
+        size: int,
+        tracking: int = 0,
     ) -> None:
         super().__init__()
         self.floor, self.sigma = math.log(SCALE_FLOOR * sigma), sigma
@@ -46,6 +53,7 @@ class GaussianBase(nn.Module):
         self.out = zeroed(nn.Conv2d(channels, 24, 1))
         # A scale of about 2 sigma to begin with, so that no change is a catastrophe.
         self.out.bias = nn.Parameter(torch.tensor([0.0, -1.0]).repeat_interleave(12))
+        self.tracker = Tracker(history, size, sigma, tracking) if tracking else None
 
     def forward(self, features: Features, past: Tensor) -> Conditions:
         """`past` `(N, L, 3, H, W)`, the last frames in [-1, 1], newest last."""
@@ -54,7 +62,10 @@ class GaussianBase(nn.Module):
         raw = full_precision(self.out(h))
         residual, spread = F.pixel_shuffle(raw, 2).chunk(2, dim=1)
         log_scale = self.floor * (1 - torch.sigmoid(spread))  # within [floor, 0]
-        return Conditions(features, mean=recalled + residual, log_scale=log_scale)
+        mean = recalled + residual
+        if self.tracker is not None:
+            mean = self.tracker(mean, past)
+        return Conditions(features, mean, log_scale)
 
     def _recalled(self, logits: Tensor, past: Tensor) -> Tensor:
         """`logits` `(N, L + B, H, W)` -> each pixel as some of the pictures have it.

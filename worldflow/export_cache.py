@@ -13,7 +13,7 @@ KEPT = 8  # files; a world in training has another hash each time it is saved
 # What decides how a graph looks: exports of other versions of these are not used.
 SOURCES = (
     *("onnx_graph", "onnx_ops", "onnx_file"),
-    *("model", "base", "trunk", "flow", "coarse", "ways", "sites", "evidence"),
+    *("model", "base", "tracking", "trunk", "flow", "coarse", "ways", "sites", "evidence"),
     *("mixture", "mixture_head", "haar"),
 )
 

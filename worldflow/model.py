@@ -30,6 +30,7 @@ class ModelConfig:
     further: int = 0  # more pairs of layers where 16x16 is made of 8x8
     evidence: bool = False  # whether there, what is drawn already weighs the components directly
     ways: int = 0  # that a whole frame may go: a mixture over its 16x16 picture; 0: one
+    tracking: int = 0  # width of the network that keeps what moves on its course; 0: none
     sigma: float = 0.05  # noise on the modelled frame, on the [-1, 1] range
 
 
@@ -77,6 +78,7 @@ class WorldModel(nn.Module):
             config.backdrops,
             config.sigma,
             size,
+            config.tracking,
         )
         self.flow = MultiscaleFlow(
             size=size,
