@@ -20,6 +20,7 @@ CONFIG = ModelConfig(
     further=1,
     evidence=True,
     ways=3,
+    tracking=8,
 )
 
 

@@ -71,6 +71,14 @@ VERBS = {
         what="world",
         example="runs/breakout data=data/breakout minutes=5 out=breakout.safetensors",
     ),
+    "track": Verb(
+        help="keep what moves on its course, learned from where things were in the recordings",
+        module="worldflow.track",
+        config="TrackConfig",
+        function="track",
+        what="world",
+        example="breakout data=data/breakout minutes=5 out=tracked.safetensors",
+    ),
     "evaluate": Verb(
         help="judge a world on held-out episodes",
         module="worldflow.evaluate",

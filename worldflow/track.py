@@ -191,13 +191,12 @@ def learn_displacements(
         moving = things.step
 
     def loss() -> Tensor:
-        lots = torch.randint(
-            len(moving), (PICTURES,), generator=generator, device=generator.device
-        )
+        lots = torch.randint(len(moving), (PICTURES,), generator=generator, device=generator.device)
         rows = moving[lots]
         by = tracker.displacements(pictures[rows].float()).flatten(2).transpose(1, 2)
         off = F.smooth_l1_loss(by, came[rows].float(), reduction="none").sum(dim=2)
-        return (off * there[rows]).sum() / there[rows].sum().clamp(min=1)
+        total: Tensor = (off * there[rows]).sum() / there[rows].sum().clamp(min=1)
+        return total
 
     return _learn(tracker.displacement, loss, config)
 

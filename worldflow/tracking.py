@@ -39,14 +39,16 @@ class Track(NamedTuple):
 class Tracker(nn.Module):
     """Mean and frames -> the mean with things that move put right."""
 
-    inside: Tensor
-    cells: Tensor
     window: Tensor
+    inside: Tensor
+    around: Tensor
+    cells: Tensor
     pixels: Tensor
 
     def __init__(self, history: int, size: int, sigma: float, hidden: int) -> None:
         super().__init__()
-        self.history, self.size, self.sigma, grid = history, size, sigma, size // CELL
+        self.history, self.size, self.sigma = history, size, sigma
+        self.grid = size // CELL
         self.displacement = nn.Sequential(
             nn.PixelUnshuffle(CELL),
             nn.Conv2d(2 * CELL * CELL, hidden // 2, 5, padding=2),
@@ -63,15 +65,16 @@ class Tracker(nn.Module):
             nn.SiLU(),
             zeroed(nn.Conv2d(hidden, 4, 1)),
         )
-        middles = CELL * torch.arange(grid) + (CELL - 1) / 2
-        offsets = torch.cartesian_prod(*2 * [torch.arange(-REACH, REACH + 1.0)])  # (49, 2)
-        # What is near the edge counts half: things do not come and go by less than a pixel.
-        edge = (1 - 0.5 * (offsets.abs() == REACH).float()).prod(dim=1, keepdim=True)
+        middles = CELL * torch.arange(self.grid) + (CELL - 1) / 2
+        offsets = _places(torch.arange(-REACH, REACH + 1.0))  # (49, 2)
+        inside = _measure(offsets, REACH)
+        around = _measure(_places(torch.arange(2 * CELL) - CELL + 0.5), CELL - 0.5)
         for name, constant in (
-            ("inside", edge * torch.cat((torch.ones_like(edge), offsets), dim=1)),  # (49, 3)
             ("window", offsets),
-            ("cells", torch.stack(torch.meshgrid(middles, middles, indexing="ij"))),
-            ("pixels", torch.cartesian_prod(*2 * [torch.arange(float(size))])),
+            ("inside", inside),  # (49, 3)
+            ("around", around.T.reshape(3, 1, 2 * CELL, 2 * CELL)),
+            ("cells", _places(middles).T.reshape(2, self.grid, self.grid)),
+            ("pixels", _places(torch.arange(float(size)))),  # (H*W, 2)
         ):
             self.register_buffer(name, constant, persistent=False)
 
@@ -107,17 +110,18 @@ class Tracker(nn.Module):
 
     def there(self, unlike: Tensor) -> tuple[Tensor, Tensor]:
         """The things of a picture `(N, H, W)` that are near the middle of each cell, as `find`."""
-        place, _ = self.find(unlike, self.cells.expand(len(unlike), -1, -1, -1))
+        found = F.conv2d(unlike[:, None], self.around, stride=CELL, padding=CELL // 2)
+        place = self.cells + found[:, 1:] / (found[:, :1] + LEAST)
         return self.find(unlike, place)  # what was at the edge of the window is in its middle now
 
     def find(self, unlike: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
         """The centre of what is within REACH of `near` `(N, 2, h, w)`, and its mass `(N, h, w)`."""
         points = near.flatten(2).transpose(1, 2)[:, :, None] + self.window
         seen = F.grid_sample(unlike[:, None], self._grid(points), align_corners=False)
-        found = seen[:, 0] @ self.inside  # (N, cells, 3)
-        mass, moments = found[..., :1], found[..., 1:]
-        place = near + (moments / (mass + LEAST)).transpose(1, 2).unflatten(2, near.shape[2:])
-        return place, mass[..., 0].unflatten(1, near.shape[2:])
+        found = (seen[:, 0] @ self.inside).transpose(1, 2)  # (N, 3, cells)
+        found = found.reshape(-1, 3, self.grid, self.grid)
+        mass, moments = found[:, :1], found[:, 1:]
+        return near + moments / (mass + LEAST), mass[:, 0]
 
     def _grid(self, points: Tensor) -> Tensor:
         """Rows and columns in pixels, as `grid_sample` wants them."""
@@ -160,11 +164,25 @@ class Tracker(nn.Module):
         )
         field = sums[:, :2] / (sums[:, 2:] + LEAST)
         points = self.pixels - field.flatten(2).transpose(1, 2)
-        grid = self._grid(points).unflatten(1, mean.shape[2:])
+        grid = self._grid(points).reshape(-1, self.size, self.size, 2)
         drawn = F.grid_sample(
             mean - still, grid, mode="bicubic", padding_mode="border", align_corners=False
         )
         return still + drawn
+
+
+def _places(along: Tensor) -> Tensor:
+    """All pairs of row and column `(n*n, 2)`."""
+    return torch.cartesian_prod(along, along)
+
+
+def _measure(offsets: Tensor, edge: float) -> Tensor:
+    """What pixels at `offsets` `(n, 2)` add to mass and moments `(n, 3)`.
+
+    At the window's edge they count half: things do not come and go by less than a pixel.
+    """
+    counts = (1 - 0.5 * (offsets.abs() == edge).float()).prod(dim=1, keepdim=True)
+    return counts * torch.cat((torch.ones_like(counts), offsets), dim=1)
 
 
 def standing(past: Tensor, sigma: float) -> Tensor:
@@ -173,14 +191,18 @@ def standing(past: Tensor, sigma: float) -> Tensor:
     Each pixel is as the frames have it that agree best with all others; a thing that moves is
     alone with its colours where it is. If it is a tie, the newest frames have it.
     """
-    length = past.shape[1]
-    apart = ((past[:, :, None] - past[:, None]) / sigma).square().sum(dim=3)
-    disagreement = (OTHER * torch.log1p(apart / OTHER)).sum(dim=2)  # (N, L, H, W)
-    newer = torch.arange(length, device=past.device)[:, None, None]
+    length, device = past.shape[1], past.device
+    one, other = torch.triu_indices(length, length, 1, device=device)
+    apart = ((past[:, one] - past[:, other]) / sigma).square().sum(dim=2)
+    apart = OTHER * torch.log1p(apart / OTHER)  # (N, L(L-1)/2, H, W)
+    frames = torch.arange(length, device=device)[:, None]
+    of_frame = ((frames == one) | (frames == other)).to(apart)
+    disagreement = F.conv2d(apart, of_frame[:, :, None, None])  # (N, L, H, W)
+    newer = torch.arange(length, device=device)[:, None, None]
     weights = torch.softmax(newer - disagreement, dim=1)
     return (weights[:, :, None] * past).sum(dim=1)
 
 
 def unlike(pictures: Tensor, still: Tensor) -> Tensor:
-    """How far each pixel of `pictures` `(N, P, 3, H, W)` is off what stands still `(N, P, H, W)`."""
+    """How far each pixel of `pictures` `(N, P, 3, H, W)` is off what is `still` `(N, P, H, W)`."""
     return F.relu((pictures - still[:, None]).abs().sum(dim=2) - UNLIKE)
