@@ -43,9 +43,9 @@ def straight_tracks(count: int, seed: int = 0) -> tuple[Track, Things]:
     at = torch.from_numpy(random.uniform(4, 12, (count, 1, 2))).float()
     places = at + torch.arange(-4, 1.0)[:, None] * speeds
     zeros = torch.zeros(count, dtype=torch.int64)
-    return Track(places[..., None, None], torch.ones(count, 5, 1, 1)), Things(
-        zeros, zeros, speeds[:, 0]
-    )
+    whole = torch.ones(count, 1, 1, 1)
+    track = Track(places[..., None, None], torch.ones(count, 5, 1, 1), whole)
+    return track, Things(zeros, zeros, speeds[:, 0])
 
 
 def record_ball(path: Path, steps: int) -> None:

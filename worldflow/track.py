@@ -31,6 +31,7 @@ from worldflow.world import World
 CLIP = 32  # steps that are looked at in a row
 LOOK = 8  # clips looked at side by side
 THING = 0.3  # mass from which there is something
+WHOLE = 0.5  # how far within its window a thing has to be
 ALIKE = (0.6, 1.6)  # of its mass, between which it is the same thing a frame before
 FASTEST = 8  # pixels that a thing goes in a step
 DIFFERENT = 0.3  # of its energy, by which a thing may differ from itself a frame before
@@ -128,11 +129,13 @@ def find(tracker: Tracker, pictures: Tensor, seed: int) -> Things:
     found = []
     for first in range(0, len(pictures), LOOK * CLIP):
         *_, before, after = pictures[first : first + LOOK * CLIP].float().unbind(dim=1)
-        place, mass = tracker.there(after)
-        old, old_mass = tracker.find(before, place)
+        place, mass, whole = tracker.there(after)
+        old, old_mass, _ = tracker.find(before, place)
         stands = ((place - old).abs().amax(dim=1) < STILL) & like(old_mass, mass)
         lots = torch.rand(mass.shape, generator=generator, device=mass.device)
-        step, y, x = ((mass > THING) & (~stands | (lots < FEW))).nonzero(as_tuple=True)
+        step, y, x = ((mass > THING) & (whole > WHOLE) & (~stands | (lots < FEW))).nonzero(
+            as_tuple=True
+        )
         by, right = come(before, after, step, place[step, :, y, x])
         cell = y * mass.shape[2] + x
         found.append((first + step[right], cell[right], by[right]))
@@ -204,14 +207,15 @@ def learn_displacements(
 @torch.no_grad()
 def follow(tracker: Tracker, pictures: Tensor, things: Things) -> Track:
     """The tracks of all things, as of cells `(C, ..., 1, 1)`; each ends where the thing is."""
-    places, masses = [], []
+    places, masses, whole = [], [], []
     for first in range(0, len(pictures), LOOK * CLIP):
         track = tracker.track(pictures[first : first + LOOK * CLIP].float())
         here = (things.step >= first) & (things.step < first + LOOK * CLIP)
         step, cell = things.step[here] - first, things.cell[here]
         places.append(track.places.flatten(3)[step, :, :, cell])
         masses.append(track.masses.flatten(2)[step, :, cell])
-    return Track(torch.cat(places)[..., None, None], torch.cat(masses)[..., None, None])
+        whole.append(track.whole.flatten(2)[step, :, cell])
+    return Track(*(torch.cat(part)[..., None, None] for part in (places, masses, whole)))
 
 
 def learn_courses(tracker: Tracker, tracks: Track, things: Things, config: TrackConfig) -> int:
@@ -226,7 +230,7 @@ def learn_courses(tracker: Tracker, tracks: Track, things: Things, config: Track
             config.batch, dtype=torch.float64, generator=generator, device=generator.device
         )
         rows = torch.searchsorted(cumulative, lots * cumulative[-1]).clamp(max=len(odds) - 1)
-        true = Track(tracks.places[rows], tracks.masses[rows])
+        true = Track(*(part[rows] for part in tracks))
         told = with_errors(true, config.error, generator)
         off = told.places[:, -1] + tracker.correction(told) - true.places[:, -1]
         # A distance, and not its square: some things turn, and nobody knows which way.
@@ -257,7 +261,7 @@ def with_errors(track: Track, most: float, generator: torch.Generator) -> Track:
     led = led * torch.rand((n, 1, 1, 1, 1), generator=generator, device=generator.device)
     led = led + size() * errors(1, 2)
     masses = track.masses * torch.exp(0.2 * errors(length))
-    return Track(track.places + torch.cat((off, led), dim=1), masses)
+    return Track(track.places + torch.cat((off, led), dim=1), masses, track.whole)
 
 
 def _learn(part: nn.Module, loss: Callable[[], Tensor], config: TrackConfig) -> int:

@@ -22,7 +22,8 @@ CELL = 4  # pixels; there is one answer for each cell
 REACH = 3  # pixels around a guess, in which a thing is looked for
 UNLIKE = 0.1  # by which a pixel's colours, all three together, may be off what stands still
 LEAST = 0.05  # of a thing, which counts as none: then it is where it is guessed to be
-FARTHEST = 2.0  # pixels that a thing is put right by, either way
+BEYOND = 4.0  # share of a thing on its window's rim, inverted, from which on it goes on beyond
+FARTHEST = 1.0  # pixels from a straight line, within which a thing is put right, and by how much
 FINE = 0.1  # pixels
 OCTAVES = 4  # of the waves in which numbers are told
 LONGEST = 6.4  # pixels: the longest wave
@@ -34,6 +35,7 @@ class Track(NamedTuple):
 
     places: Tensor  # (N, L+1, 2, h, w), row and column in pixels; oldest first, in the mean last
     masses: Tensor  # (N, L+1, h, w), how much of it was found there
+    whole: Tensor  # (N, 1, h, w), whether all of it was in its window each time: 1, or down to 0
 
 
 class Tracker(nn.Module):
@@ -67,11 +69,12 @@ class Tracker(nn.Module):
         )
         middles = CELL * torch.arange(self.grid) + (CELL - 1) / 2
         offsets = _places(torch.arange(-REACH, REACH + 1.0))  # (49, 2)
-        inside = _measure(offsets, REACH)
+        rim = (offsets.abs().amax(dim=1, keepdim=True) == REACH).float()
+        inside = torch.cat((_measure(offsets, REACH), rim), dim=1)
         around = _measure(_places(torch.arange(2 * CELL) - CELL + 0.5), CELL - 0.5)
         for name, constant in (
             ("window", offsets),
-            ("inside", inside),  # (49, 3)
+            ("inside", inside),  # (49, 4)
             ("around", around.T.reshape(3, 1, 2 * CELL, 2 * CELL)),
             ("cells", _places(middles).T.reshape(2, self.grid, self.grid)),
             ("pixels", _places(torch.arange(float(size)))),  # (H*W, 2)
@@ -95,33 +98,40 @@ class Tracker(nn.Module):
                 still; the mean last.
         """
         by = self.displacements(unlike)
-        place, mass = self.there(unlike[:, -1])
+        place, mass, whole = self.there(unlike[:, -1])
         places, masses = [place], [mass]
         for frame in reversed(range(self.history)):
             guess = 2 * places[0] - places[1] if len(places) > 1 else place - by
-            place, mass = self.find(unlike[:, frame], guess)
+            place, mass, inside = self.find(unlike[:, frame], guess)
             places.insert(0, place)
             masses.insert(0, mass)
-        return Track(torch.stack(places, dim=1), torch.stack(masses, dim=1))
+            there = (2 * mass / (masses[-1] + LEAST)).clamp(max=1)  # half of it will do
+            whole = torch.minimum(whole, inside * there)
+        return Track(torch.stack(places, dim=1), torch.stack(masses, dim=1), whole[:, None])
 
     def displacements(self, unlike: Tensor) -> Tensor:
         """How far the thing of each cell has come in the last step `(N, 2, h, w)`, pixels."""
         return full_precision(self.displacement(unlike[:, -2:]))
 
-    def there(self, unlike: Tensor) -> tuple[Tensor, Tensor]:
+    def there(self, unlike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The things of a picture `(N, H, W)` that are near the middle of each cell, as `find`."""
         found = F.conv2d(unlike[:, None], self.around, stride=CELL, padding=CELL // 2)
         place = self.cells + found[:, 1:] / (found[:, :1] + LEAST)
         return self.find(unlike, place)  # what was at the edge of the window is in its middle now
 
-    def find(self, unlike: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-        """The centre of what is within REACH of `near` `(N, 2, h, w)`, and its mass `(N, h, w)`."""
+    def find(self, unlike: Tensor, near: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is within REACH of `near` `(N, 2, h, w)`.
+
+        Its centre, as `near`; its mass `(N, h, w)`; and 1, likewise, if all of it is within the
+        window, down to 0 for what goes on beyond: that has no centre to speak of.
+        """
         points = near.flatten(2).transpose(1, 2)[:, :, None] + self.window
         seen = F.grid_sample(unlike[:, None], self._grid(points), align_corners=False)
-        found = (seen[:, 0] @ self.inside).transpose(1, 2)  # (N, 3, cells)
-        found = found.reshape(-1, 3, self.grid, self.grid)
-        mass, moments = found[:, :1], found[:, 1:]
-        return near + moments / (mass + LEAST), mass[:, 0]
+        found = (seen[:, 0] @ self.inside).transpose(1, 2)  # (N, 4, cells)
+        found = found.reshape(-1, 4, self.grid, self.grid)
+        mass, moments, rim = found[:, :1], found[:, 1:3], found[:, 3]
+        whole = F.relu(1 - BEYOND * rim / (mass[:, 0] + LEAST))
+        return near + moments / (mass + LEAST), mass[:, 0], whole
 
     def _grid(self, points: Tensor) -> Tensor:
         """Rows and columns in pixels, as `grid_sample` wants them."""
@@ -131,8 +141,10 @@ class Tracker(nn.Module):
         """By how much the thing of each cell is off its course `(N, 2, h, w)`, pixels."""
         weight, rest = full_precision(self.course(self.told(track))).chunk(2, dim=1)
         leads, _ = self._line(track)
-        off = (leads - track.places[:, -1]).clamp(-FARTHEST, FARTHEST)
-        return (weight * off + rest).clamp(-FARTHEST, FARTHEST)
+        off = leads - track.places[:, -1]
+        distance = off.square().sum(dim=1, keepdim=True) / FARTHEST**2
+        right = track.whole * F.relu(1 - distance)  # what is further off has turned
+        return right * (weight * off + rest).clamp(-FARTHEST, FARTHEST)
 
     def told(self, track: Track) -> Tensor:
         """A track as a network wants to see it `(N, told, h, w)`.
