@@ -73,7 +73,7 @@ class Tracker(nn.Module):
         inside = torch.cat((_measure(offsets, REACH), rim), dim=1)
         around = _measure(_places(torch.arange(2 * CELL) - CELL + 0.5), CELL - 0.5)
         for name, constant in (
-            ("window", offsets),
+            ("window", 2 * offsets.flip(1) / size),  # (49, 2), as `grid_sample` wants it
             ("inside", inside),  # (49, 4)
             ("around", around.T.reshape(3, 1, 2 * CELL, 2 * CELL)),
             ("cells", _places(middles).T.reshape(2, self.grid, self.grid)),
@@ -125,8 +125,8 @@ class Tracker(nn.Module):
         Its centre, as `near`; its mass `(N, h, w)`; and 1, likewise, if all of it is within the
         window, down to 0 for what goes on beyond: that has no centre to speak of.
         """
-        points = near.flatten(2).transpose(1, 2)[:, :, None] + self.window
-        seen = F.grid_sample(unlike[:, None], self._grid(points), align_corners=False)
+        grid = self._grid(near.flatten(2).transpose(1, 2))[:, :, None] + self.window
+        seen = F.grid_sample(unlike[:, None], grid, align_corners=False)
         found = (seen[:, 0] @ self.inside).transpose(1, 2)  # (N, 4, cells)
         found = found.reshape(-1, 4, self.grid, self.grid)
         mass, moments, rim = found[:, :1], found[:, 1:3], found[:, 3]
