@@ -1,5 +1,6 @@
 """Small recorded episodes for tests: a paddle and a ball on a still background."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ def game_step(t: int, *, size: int = 16, **changes: Any) -> StepRecord:
         else {},
     )
     return replace(step, **changes)
+
+
+def record_frames(path: Path, frames: Sequence[NDArray[np.uint8]]) -> Path:
+    """An episode that shows `frames`, in which nothing is done and nothing earned."""
+    with EpisodeWriter(path, HEADER, frames[0][None], np.zeros(0, np.int64)) as writer:
+        for frame in frames[1:]:
+            writer.append(StepRecord(0, frame, 0.0, False, False, False, "real", "random"))
+    return path
 
 
 def record(

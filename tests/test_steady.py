@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from recorded import HEADER, game_frame
+from recorded import game_frame, record_frames
 from ripening import ripe_fields
 from tiny_world import CONFIG, SIZE, tiny_world
 
 from worldflow.dataset import Dataset, open_dataset
-from worldflow.episode import EpisodeWriter, StepRecord
 from worldflow.errors import InputError
 from worldflow.model import WorldModel, to_signed
 from worldflow.ripe import reshaped
@@ -27,14 +25,6 @@ def config(tmp_path: Path) -> SteadyConfig:
     """Of three short episodes and a tiny world."""
     fields = ripe_fields(tmp_path) | {"batch": 4, "learning_rate": 1e-2}
     return SteadyConfig(**fields, backdrops=2)
-
-
-def still(path: Path, frames: list[NDArray[np.uint8]]) -> Dataset:
-    """One episode that shows `frames`."""
-    with EpisodeWriter(path, HEADER, frames[0][None], np.zeros(0, np.int64)) as writer:
-        for frame in frames[1:]:
-            writer.append(StepRecord(0, frame, 0.0, False, False, False, "real", "random"))
-    return open_dataset(path)
 
 
 def test_only_the_recall_of_new_backdrops_moves(config: SteadyConfig) -> None:
@@ -64,7 +54,9 @@ def test_usual_colours_are_the_most_frequent_of_each_pixel(tmp_path: Path) -> No
             frame[2, 5] = (200, 100, 0)
         if t % 10 == 1:
             frame[2, 5] = (0, 0, 255)
-    first, second, third = usual_colours(still(tmp_path / "a.episode", frames), 3, seed=0)
+    first, second, third = usual_colours(
+        open_dataset(record_frames(tmp_path / "a.episode", frames)), 3, seed=0
+    )
     assert (first == 30).all()
     assert second[2, 5].tolist() == [200, 100, 0]
     assert third[2, 5].tolist() == [0, 0, 255]
@@ -111,7 +103,7 @@ def drift(model: WorldModel, dataset: Dataset, steps: int) -> float:
 def test_what_stands_still_stays(config: SteadyConfig, tmp_path: Path) -> None:
     """A hundred steps of half a level each are many; with a backdrop they come to nothing."""
     path = tmp_path / "still.episode"
-    dataset = still(path, [game_frame(0, SIZE)] * 200)
+    dataset = open_dataset(record_frames(path, [game_frame(0, SIZE)] * 200))
     world = drifting()
     world.save(tmp_path / "drifting.safetensors")
     before = drift(world.model, dataset, 100)
@@ -139,7 +131,9 @@ def test_streams_begin_the_next_episode_where_one_ends(config: SteadyConfig) -> 
 
 def test_the_loss_is_the_bases_own_likelihood(config: SteadyConfig) -> None:
     """Where nothing moves and nothing is in doubt, all pixels count alike."""
-    dataset = still(Path(config.out).with_name("s.episode"), [game_frame(0, SIZE)] * 5)
+    dataset = open_dataset(
+        record_frames(Path(config.out).with_name("s.episode"), [game_frame(0, SIZE)] * 5)
+    )
     model = drifting().model
     streams = Streams(model, dataset, 2, seed=0, device="cpu")
     with torch.no_grad():

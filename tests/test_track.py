@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recorded import HEADER
+from recorded import record_frames
 from ripening import ripe_fields
 from tiny_world import SIZE
 
 from worldflow.dataset import open_dataset
-from worldflow.episode import EpisodeWriter, StepRecord
 from worldflow.errors import InputError
 from worldflow.model import WorldModel
 from worldflow.track import (
@@ -57,9 +56,7 @@ def record_ball(path: Path, steps: int) -> None:
         picture[6:8, column : column + 2] = 230
         return picture
 
-    with EpisodeWriter(path, HEADER, frame(0)[None], np.zeros(0, np.int64)) as writer:
-        for t in range(1, steps + 1):
-            writer.append(StepRecord(0, frame(t), 0.0, False, False, False, "real", "random"))
+    record_frames(path, [frame(t) for t in range(steps + 1)])
 
 
 def test_only_the_tracker_moves(config: TrackConfig) -> None:
@@ -147,9 +144,6 @@ def test_a_wrong_value_is_told(config: TrackConfig, field: str, value: float) ->
 
 def test_recordings_in_which_nothing_moves_are_told(config: TrackConfig, tmp_path: Path) -> None:
     frame = np.full((SIZE, SIZE, 3), 30, np.uint8)
-    path = tmp_path / "still" / "a.episode"
-    with EpisodeWriter(path, HEADER, frame[None], np.zeros(0, np.int64)) as writer:
-        for _ in range(40):
-            writer.append(StepRecord(0, frame, 0.0, False, False, False, "real", "random"))
+    record_frames(tmp_path / "still" / "a.episode", [frame] * 41)
     with pytest.raises(InputError, match="nothing moves"):
         track(dataclasses.replace(config, data=str(tmp_path / "still")))

@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldflow.mixture_head import SCALE_FLOOR
-from worldflow.tracking import Tracker
+from worldflow.tracking import Tracker, unlikeness
 from worldflow.trunk import Features, full_precision, zeroed
 
 FAVOUR = 6.0  # log-odds of the newest frame against another picture, before anything is learned
-OTHER = 4.0  # squared distance, in units of the noise, from which on a colour is another
 
 
 class Conditions(NamedTuple):
@@ -75,20 +74,10 @@ class GaussianBase(nn.Module):
         if len(self.backdrops) == 0:
             return (torch.softmax(logits, dim=1)[:, :, None] * past).sum(dim=1)
         length, backdrops = past.shape[1], self.backdrops[None]
-        unlike = F.softplus(self.likeness) * _unlikeness(past[:, -1], backdrops, self.sigma)
+        unlike = F.softplus(self.likeness) * unlikeness(past[:, -1:] - backdrops, self.sigma)
         logits = torch.cat((logits[:, :length], logits[:, length:] - unlike), dim=1)
         frames, pictures = torch.softmax(logits, dim=1)[:, :, None].tensor_split([length], dim=1)
         return (frames * past).sum(dim=1) + (pictures * backdrops).sum(dim=1)
-
-
-def _unlikeness(frame: Tensor, pictures: Tensor, sigma: float) -> Tensor:
-    """How far `frame` `(N, 3, H, W)` is from each of `pictures` `(1, B, 3, H, W)`: `(N, B, H, W)`.
-
-    The squared distance in units of the noise, bent: of colours that are another, how far does
-    not matter.
-    """
-    distance = ((frame[:, None] - pictures) / sigma).square().sum(dim=2)
-    return OTHER * torch.log1p(distance / OTHER)
 
 
 def gaussian_log_prob(y: Tensor, given: Conditions) -> Tensor:

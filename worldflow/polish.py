@@ -36,9 +36,8 @@ from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.errors import InputError
 from worldflow.model import WorldModel
 from worldflow.objective import ObjectiveConfig, centre_errors, counted, two_hot
-from worldflow.optimizer import move
 from worldflow.own_pictures import normal
-from worldflow.ripe import RipeConfig, autocast, descend, train_part
+from worldflow.ripe import RipeConfig, autocast, descend_by_adam, train_part
 from worldflow.settle import LEAST, out_of_sight, seen, watched
 from worldflow.small_objects import SmallObject
 from worldflow.trunk import Features
@@ -106,8 +105,6 @@ def _polished(
     makes = [step for _, step in model.flow.following()]
     moving = nn.ModuleList([*makes, *([model.outcome] if config.reads else [])])
     parameters = list(moving.requires_grad_(True).parameters())
-    # Not Muon, which moves every weight by as much, however right it is.
-    optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.99))
 
     def loss() -> Tensor:
         rows = odds.multinomial(config.batch, replacement=True, generator=generator)
@@ -117,7 +114,7 @@ def _polished(
         total = _making_loss(model, batch, given, y)
         return total + _reading_loss(model, batch, given, y, generator) if config.reads else total
 
-    updates = descend(parameters, loss, partial(move, [optimizer]), config)
+    updates = descend_by_adam(parameters, loss, config)
     model.requires_grad_(False)
     return world, updates
 

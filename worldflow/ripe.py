@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from worldflow.dataset import Dataset, open_dataset
 from worldflow.errors import InputError, WorkError
 from worldflow.journal import ProgressBar
 from worldflow.model import WorldModel
+from worldflow.optimizer import move as move_all
 from worldflow.playable import choose_device
 from worldflow.validation import validate
 from worldflow.world import World
@@ -177,6 +179,14 @@ def descend(
     with torch.no_grad():
         torch._foreach_copy_(list(parameters), average)
     return progress.step
+
+
+def descend_by_adam(
+    parameters: Sequence[Tensor], loss: Callable[[], Tensor], config: RipeConfig
+) -> int:
+    """`descend`, but not by Muon, which moves every weight by as much, however right it is."""
+    optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.99))
+    return descend(parameters, loss, partial(move_all, [optimizer]), config)
 
 
 def autocast(device: str) -> AbstractContextManager[Any]:

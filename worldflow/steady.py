@@ -26,9 +26,8 @@ from worldflow.base import Conditions, gaussian_log_prob
 from worldflow.dataset import ClipSampler, Dataset
 from worldflow.errors import InputError
 from worldflow.model import StreamState, WorldModel, to_bytes, to_signed
-from worldflow.optimizer import move
 from worldflow.own_pictures import normal
-from worldflow.ripe import RipeConfig, autocast, descend, reshaped, train_part
+from worldflow.ripe import RipeConfig, autocast, descend_by_adam, reshaped, train_part
 from worldflow.world import World
 
 SAMPLE = 8192  # recorded frames that colours are counted in
@@ -68,9 +67,8 @@ def _steadied(
     for parameter in parameters:
         parameter.requires_grad_(True)
     hooks = [each.register_hook(partial(_but, older)) for each in base.recall.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.99))
     streams = Streams(model, training, config.batch, config.seed, device)
-    updates = descend(parameters, streams.next_loss, partial(move, [optimizer]), config)
+    updates = descend_by_adam(parameters, streams.next_loss, config)
     for hook in hooks:
         hook.remove()
     model.requires_grad_(False)

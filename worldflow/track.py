@@ -22,9 +22,8 @@ from tqdm import tqdm
 from worldflow.dataset import ClipSampler, Dataset
 from worldflow.errors import InputError
 from worldflow.model import to_signed
-from worldflow.optimizer import move
 from worldflow.own_pictures import normal
-from worldflow.ripe import RipeConfig, descend, reshaped, train_part
+from worldflow.ripe import RipeConfig, descend_by_adam, reshaped, train_part
 from worldflow.tracking import REACH, Track, Tracker, standing, unlike
 from worldflow.world import World
 
@@ -266,5 +265,4 @@ def with_errors(track: Track, most: float, generator: torch.Generator) -> Track:
 
 def _learn(part: nn.Module, loss: Callable[[], Tensor], config: TrackConfig) -> int:
     parameters = list(part.requires_grad_(True).parameters())
-    optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.99))
-    return descend(parameters, loss, partial(move, [optimizer]), config)
+    return descend_by_adam(parameters, loss, config)

@@ -205,14 +205,23 @@ def standing(past: Tensor, sigma: float) -> Tensor:
     """
     length, device = past.shape[1], past.device
     one, other = torch.triu_indices(length, length, 1, device=device)
-    apart = ((past[:, one] - past[:, other]) / sigma).square().sum(dim=2)
-    apart = OTHER * torch.log1p(apart / OTHER)  # (N, L(L-1)/2, H, W)
+    apart = unlikeness(past[:, one] - past[:, other], sigma)  # (N, L(L-1)/2, H, W)
     frames = torch.arange(length, device=device)[:, None]
     of_frame = ((frames == one) | (frames == other)).to(apart)
     disagreement = F.conv2d(apart, of_frame[:, :, None, None])  # (N, L, H, W)
     newer = torch.arange(length, device=device)[:, None, None]
     weights = torch.softmax(newer - disagreement, dim=1)
     return (weights[:, :, None] * past).sum(dim=1)
+
+
+def unlikeness(apart: Tensor, sigma: float) -> Tensor:
+    """How unlike colours are that are `apart` `(N, P, 3, H, W)`: `(N, P, H, W)`.
+
+    The squared distance in units of the noise, bent: of colours that are another, how far does
+    not matter.
+    """
+    distance = (apart / sigma).square().sum(dim=2)
+    return OTHER * torch.log1p(distance / OTHER)
 
 
 def unlike(pictures: Tensor, still: Tensor) -> Tensor:
