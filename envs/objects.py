@@ -7,6 +7,8 @@ at, so that paddles, walls and scores never count.
 The maps were held against the console's memory (tests/envs/test_objects.py).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,38 +17,20 @@ from worldflow.small_objects import SmallObject
 SIZE = 64  # pixels; the places below are those of frames of this size
 
 
-def bounce_ball(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Yellow in the court; all else there is bluish: red less blue tells them apart."""
-    return _strength(frames[..., 0], frames[..., 2], none=-20, all_of_it=215, seen=_COURT)
+class Look(NamedTuple):
+    """How a small object shows: by colours that nothing else has where it is looked for."""
 
+    channels: tuple[int, int, int]  # of red, green and blue, what adds to the contrast: 1, 0, -1
+    none: int  # the contrast of what is behind it
+    all_of_it: int  # its own
+    seen: NDArray[np.bool_]  # (SIZE, SIZE), where it is looked for
+    mass: float  # pixels' worth of it in a usual frame
 
-def breakout_ball(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Red on black, between the ceiling and the wall and between the wall and the paddle.
-
-    Within the wall's rows the console draws the ball in the colour of the bricks beside it, so
-    nobody can tell it from them there.
-    """
-    return _strength(frames[..., 0], frames[..., 1], none=0, all_of_it=128, seen=_AROUND_WALL)
-
-
-def pong_ball(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """White on brown, between the walls and beside the paddles' columns."""
-    nothing = np.zeros_like(frames[..., 2])
-    return _strength(frames[..., 2], nothing, none=17, all_of_it=236, seen=_BESIDE_PADDLES)
-
-
-def _strength(
-    high: NDArray[np.uint8],
-    low: NDArray[np.uint8],
-    *,
-    none: int,
-    all_of_it: int,
-    seen: NDArray[np.bool_],
-) -> NDArray[np.float32]:
-    """`high - low` of each pixel, from `none` to `all_of_it` as 0 to 1, where it is `seen`."""
-    contrast = high.astype(np.float32) - low
-    share: NDArray[np.float32] = np.clip((contrast - none) / (all_of_it - none), 0.0, 1.0)
-    return share * seen
+    def strength(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The contrast of each pixel, from `none` to `all_of_it` as 0 to 1, where it is `seen`."""
+        contrast = frames.astype(np.float32) @ np.array(self.channels, np.float32)
+        share = np.clip((contrast - self.none) / (self.all_of_it - self.none), 0.0, 1.0)
+        return np.asarray(share * self.seen)
 
 
 def _places(rows: tuple[slice, ...], columns: tuple[slice, ...]) -> NDArray[np.bool_]:
@@ -61,14 +45,26 @@ _COURT = _places((slice(13, 64),), (slice(2, 62),))
 _AROUND_WALL = _places((slice(10, 17), slice(29, 57)), (slice(3, 61),))
 _BESIDE_PADDLES = _places((slice(11, 59),), (slice(0, 5), slice(9, 56), slice(58, 64)))
 
-OBJECTS = {
-    "bounce": SmallObject(bounce_ball, mass=9.0),
-    "ALE/Breakout-v5": SmallObject(breakout_ball, mass=1.6),
-    "ALE/Pong-v5": SmallObject(pong_ball, mass=1.5),
+LOOKS = {
+    # Yellow in the court; all else there is bluish: red less blue tells them apart.
+    "bounce": Look((1, 0, -1), none=-20, all_of_it=215, seen=_COURT, mass=9.0),
+    # Red on black, between the ceiling and the wall and between the wall and the paddle. Within
+    # the wall's rows the console draws the ball in the colour of the bricks beside it, so nobody
+    # can tell it from them there.
+    "ALE/Breakout-v5": Look((1, -1, 0), none=0, all_of_it=128, seen=_AROUND_WALL, mass=1.6),
+    # White on brown, between the walls and beside the paddles' columns.
+    "ALE/Pong-v5": Look((0, 0, 1), none=17, all_of_it=236, seen=_BESIDE_PADDLES, mass=1.5),
 }
 """The games that define an object, by the id that their episodes name."""
 
+OBJECTS = {game: SmallObject(look.strength, look.mass) for game, look in LOOKS.items()}
+
+
+def look_of(source: str, frame_shape: tuple[int, int, int]) -> Look | None:
+    """How the ball of the game recorded as `source` shows; None if it defines no object."""
+    return LOOKS.get(source) if frame_shape == (SIZE, SIZE, 3) else None
+
 
 def object_of(source: str, frame_shape: tuple[int, int, int]) -> SmallObject | None:
-    """The ball of the game recorded as `source`; None if it defines no object."""
+    """That ball, to be found in frames; None likewise."""
     return OBJECTS.get(source) if frame_shape == (SIZE, SIZE, 3) else None

@@ -101,10 +101,12 @@ def places_of(clips: Clips, model: WorldModel) -> Tensor:
     """What the pixels of each clip's first step count `(3, 16, 16)`."""
     seen = []
 
-    def spy(model: WorldModel, features: Any, past: Tensor, targets: Any, focus: float) -> Any:
-        given = model.base(features, past)
+    def spy(
+        model: WorldModel, features: Any, past: Tensor, action: Tensor, targets: Any, focus: float
+    ) -> Any:
+        given = model.base(features, past, action)
         seen.append(places.weights(targets.moved, given, model.base.floor, focus))
-        return loss_parts(model, features, past, targets, focus)
+        return loss_parts(model, features, past, action, targets, focus)
 
     loss_of(model, clips, replace(PLAIN, focus=8.0), spy)
     return seen[0].view(3, 6, 16, 16)[:, 0]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from worldflow.base import Conditions
 from worldflow.card import WorldCard
 from worldflow.model import ModelConfig, WorldModel
+from worldflow.tracking import Tracker
 from worldflow.world import World
 
 SIZE, ACTIONS, WINDOW = 16, 3, 5
@@ -33,7 +34,18 @@ def tiny_model(seed: int = 0) -> WorldModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+        assert model.base.tracker is not None
+        look_for_red(model.base.tracker)
     return model.eval()
+
+
+def look_for_red(tracker: Tracker) -> None:
+    """As good as any object, in frames of noise."""
+    tracker.channels.copy_(torch.tensor([1.0, -0.5, -0.5]))
+    tracker.bias.fill_(-0.5)
+    tracker.seen.fill_(1)
+    tracker.usual.fill_(10)
+    tracker.colour.copy_(torch.tensor([0.9, -0.3, -0.4]))
 
 
 def tiny_world(seed: int = 0) -> World:

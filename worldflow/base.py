@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldflow.mixture_head import SCALE_FLOOR
-from worldflow.tracking import Tracker, unlikeness
+from worldflow.tracking import Tracker
 from worldflow.trunk import Features, full_precision, zeroed
 
+OTHER = 4.0  # squared distance, in units of the noise, from which on a colour is another
 FAVOUR = 6.0  # log-odds of the newest frame against another picture, before anything is learned
 
 
@@ -38,6 +39,7 @@ class GaussianBase(nn.Module):
         backdrops: int,
         sigma: float,
         size: int,
+        action_count: int,
         tracking: int = 0,
     ) -> None:
         super().__init__()
@@ -52,10 +54,10 @@ class GaussianBase(nn.Module):
         self.out = zeroed(nn.Conv2d(channels, 24, 1))
         # A scale of about 2 sigma to begin with, so that no change is a catastrophe.
         self.out.bias = nn.Parameter(torch.tensor([0.0, -1.0]).repeat_interleave(12))
-        self.tracker = Tracker(history, size, sigma, tracking) if tracking else None
+        self.tracker = Tracker(history, size, action_count, tracking) if tracking else None
 
-    def forward(self, features: Features, past: Tensor) -> Conditions:
-        """`past` `(N, L, 3, H, W)`, the last frames in [-1, 1], newest last."""
+    def forward(self, features: Features, past: Tensor, action: Tensor) -> Conditions:
+        """`past` `(N, L, 3, H, W)`, the last frames in [-1, 1], newest last; `action` `(N,)`."""
         h = F.silu(self.conv(features.fine))
         recalled = self._recalled(F.pixel_shuffle(full_precision(self.recall(h)), 2), past)
         raw = full_precision(self.out(h))
@@ -63,7 +65,7 @@ class GaussianBase(nn.Module):
         log_scale = self.floor * (1 - torch.sigmoid(spread))  # within [floor, 0]
         mean = recalled + residual
         if self.tracker is not None:
-            mean = self.tracker(mean, past)
+            mean = self.tracker(mean, past, action)
         return Conditions(features, mean, log_scale)
 
     def _recalled(self, logits: Tensor, past: Tensor) -> Tensor:
@@ -85,3 +87,13 @@ def gaussian_log_prob(y: Tensor, given: Conditions) -> Tensor:
     z = (y - given.mean) * torch.exp(-given.log_scale)
     log_prob = -0.5 * z.square() - given.log_scale - 0.5 * math.log(2 * math.pi)
     return log_prob.sum(dim=1)
+
+
+def unlikeness(apart: Tensor, sigma: float) -> Tensor:
+    """How unlike colours are that are `apart` `(N, P, 3, H, W)`: `(N, P, H, W)`.
+
+    The squared distance in units of the noise, bent: of colours that are another, how far does
+    not matter.
+    """
+    distance = (apart / sigma).square().sum(dim=2)
+    return OTHER * torch.log1p(distance / OTHER)

@@ -72,7 +72,7 @@ VERBS = {
         example="runs/breakout data=data/breakout minutes=5 out=breakout.safetensors",
     ),
     "track": Verb(
-        help="keep what moves on its course, learned from where things were in the recordings",
+        help="keep the ball on its course, learned from where it was in the recordings",
         module="worldflow.track",
         config="TrackConfig",
         function="track",

@@ -30,7 +30,7 @@ class ModelConfig:
     further: int = 0  # more pairs of layers where 16x16 is made of 8x8
     evidence: bool = False  # whether there, what is drawn already weighs the components directly
     ways: int = 0  # that a whole frame may go: a mixture over its 16x16 picture; 0: one
-    tracking: int = 0  # width of the network that keeps what moves on its course; 0: none
+    tracking: int = 0  # width of the network that keeps the game's object on its course; 0: none
     sigma: float = 0.05  # noise on the modelled frame, on the [-1, 1] range
 
 
@@ -78,6 +78,7 @@ class WorldModel(nn.Module):
             config.backdrops,
             config.sigma,
             size,
+            action_count,
             config.tracking,
         )
         self.flow = MultiscaleFlow(
@@ -113,11 +114,16 @@ class WorldModel(nn.Module):
 
     def conditions(self, frames: Tensor, actions: Tensor) -> Conditions:
         """Of every step of clips: N = B*T rows; `frames` and `actions` as the trunk wants them."""
-        return self.base(self.trunk(frames, actions), self.past(frames))  # type: ignore[no-any-return]
+        features, action = self.trunk(frames, actions), self.taken(actions)
+        return self.base(features, self.past(frames), action)  # type: ignore[no-any-return]
 
     def past(self, frames: Tensor) -> Tensor:
         """The last L frames of every step of clips `(N, L, 3, H, W)`, newest last."""
         return frames.unfold(1, self.config.history, 1).movedim(-1, 2).flatten(0, 1).contiguous()
+
+    def taken(self, actions: Tensor) -> Tensor:
+        """The action of every step of clips `(N,)`."""
+        return actions[:, self.config.history - 1 :].flatten()
 
     def nll_excess(self, y: Tensor, given: Conditions) -> Tensor:
         """`-log p(y)` above the noise's own entropy `(N,)`, nats per frame."""
@@ -150,7 +156,7 @@ class WorldModel(nn.Module):
         memory = Memory(state.keys, state.values)
         features, memory = self.trunk.streamed(frames, actions, memory, state.steps)
         shifted = torch.cat((state.frames[:, 1:], state.frames[:, -1:]), dim=1)
-        given: Conditions = self.base(features, frames)
+        given: Conditions = self.base(features, frames, action)
         return given, StreamState(shifted, actions[:, 1:], *memory, state.steps + 1)
 
     def observe(self, state: StreamState, frame: Tensor) -> StreamState:

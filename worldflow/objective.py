@@ -107,11 +107,12 @@ def training_loss(
     """
     context, actions, targets, noise = batch
     features, past = model.trunk(context, actions), model.past(context)
+    action = model.taken(actions)
     if len(noise):
         with torch.no_grad():
-            drawn = model.flow.redraw(targets.y, model.base(features, past), noise)
+            drawn = model.flow.redraw(targets.y, model.base(features, past, action), noise)
         targets = targets._replace(drawn=drawn)
-    figures, doubts = (parts or loss_parts)(model, features, past, targets, config.focus)
+    figures, doubts = (parts or loss_parts)(model, features, past, action, targets, config.focus)
     likelihood = figures["weighted_nll"] + figures["weighted_base_nll"]
     means = figures["mean_mse"] + figures["centre_mse"]
     pictures = figures["denoised_mse"] + config.mean_weight * means
@@ -122,7 +123,12 @@ def training_loss(
 
 
 def loss_parts(
-    model: WorldModel, features: Features, past: Tensor, targets: Targets, focus: float
+    model: WorldModel,
+    features: Features,
+    past: Tensor,
+    action: Tensor,
+    targets: Targets,
+    focus: float,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The figures that the loss is made of, and the doubt of each row `(N,)`.
 
@@ -135,7 +141,7 @@ def loss_parts(
     The errors of mean and centres keep hard pixels from being called uncertain and given up
     (beta-NLL, arXiv 2203.09168, section 3), as far as they are not open anyway (`_sure`).
     """
-    given: Conditions = model.base(features, past)
+    given: Conditions = model.base(features, past, action)
     outcome = model.outcome(targets.drawn, given)
     counts = places.weights(targets.moved, given, model.base.floor, focus)
     depths, entropy = model.flow.depths, model.entropy_per_dim
@@ -212,7 +218,9 @@ def _pool(counts: Tensor, part: Tensor) -> Tensor:
     return F.max_pool2d(counts, counts.shape[-1] // part.shape[-1])[:, 0]
 
 
-Parts = Callable[[WorldModel, Features, Tensor, Targets, float], tuple[dict[str, Tensor], Tensor]]
+Parts = Callable[
+    [WorldModel, Features, Tensor, Tensor, Targets, float], tuple[dict[str, Tensor], Tensor]
+]
 
 
 def two_hot(rewards: Tensor, support: Tensor) -> Tensor:

@@ -1,46 +1,42 @@
-"""`worldflow track`: a ripe world learns to keep what moves on its course.
+"""`worldflow track`: a ripe world learns to keep its game's object on its course.
 
 Its base gets a `Tracker` (tracking.py), and that alone is trained; all other weights stay as they
-are, to the bit. What it should say is known of every recorded step: where a thing is in the next
-frame. In a dream it is told places that are off: those of its own pictures, and that which the
-trunk has led to by them. So places are told as recorded, with errors put in, of the next one those
-that a trunk makes of the last two. All that the network knows of a thing are these few numbers, so
-things are followed once, by recorded frames alone, and an update takes a few milliseconds.
+are, to the bit. What it should say is known of every recorded step: where the object is in the next
+frame. In a dream it is told places that are off, those of the world's own pictures. So places are
+told as recorded, with errors put in, and what is around the object is cut out about the place that
+is told. All that the network knows are these numbers and that small view, so objects are followed
+once, in recorded frames alone, and an update takes some milliseconds.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from worldflow.dataset import ClipSampler, Dataset
+from worldflow.dataset import Clips, ClipSampler, Dataset
+from worldflow.envs.objects import Look, look_of
 from worldflow.errors import InputError
 from worldflow.model import to_signed
 from worldflow.own_pictures import normal
 from worldflow.ripe import RipeConfig, descend_by_adam, reshaped, train_part
-from worldflow.tracking import REACH, Track, Tracker, standing, unlike
+from worldflow.tracking import AROUND, CERTAIN, Track, Tracker, line
 from worldflow.world import World
 
 CLIP = 32  # steps that are looked at in a row
-LOOK = 8  # clips looked at side by side
-THING = 0.3  # mass from which there is something
-WHOLE = 0.5  # how far within its window a thing has to be
-ALIKE = (0.6, 1.6)  # of its mass, between which it is the same thing a frame before
-FASTEST = 8  # pixels that a thing goes in a step
-DIFFERENT = 0.3  # of its energy, by which a thing may differ from itself a frame before
-STILL = 0.3  # pixels in a step, below which a thing stands still
-FEW = 0.1  # of the things that stand still are kept
-PICTURES = 32  # in an update that learns how far things come
-FIRST = 0.3  # of the training, in which it is learned how far things come
-EXACT = 0.02  # pixels, below which an error counts little
-LEAST = 0.02  # of `error`, the least that places are off
-EXTRAPOLATED = (1.6, -0.6)  # how the trunk's place follows the last one and that before (96)
+LOOKED = 16  # clips looked at side by side
+MARGIN = 3  # pixels by which the place that is told may be off
+BACKDROP = 256  # frames whose median is what is behind an object
+TURN = 0.8  # pixels off a straight line, from which on an object has turned
+SHARES = {"turns": 0.5, "goes on": 0.4, "goes out of sight": 0.1}  # of the objects of an update
+RIGHT = 1.0  # pixels, within which the network is right
+EXACT = 0.03  # pixels, below which an error counts little
+ODDS = 0.1  # weight of saying whether it is right
+LEAST = 0.05  # of `error`, the least that places are off
 
 
 @dataclass(frozen=True)
@@ -52,27 +48,36 @@ class TrackConfig(RipeConfig):
     error: float
 
 
-class Things(NamedTuple):
-    """Things of recorded next frames: rows of numbers."""
+class Flights(NamedTuple):
+    """Objects of recorded frames, and where they are in the next: C of them."""
 
-    step: Tensor  # (C,), in which of the steps that were looked at
-    cell: Tensor  # (C,), which cell of it
-    by: Tensor  # (C, 2), how far it has come in the last step, pixels
+    track: Track  # of one object each
+    views: Tensor  # uint8 (C, 6, V, V), the last two frames around them
+    corner: Tensor  # (C, 2), the pixel in the middle of those
+    action: Tensor  # (C,)
+    next: Tensor  # (C, 2), pixels, where it is in the next frame
+    there: Tensor  # (C,), whether it is in sight there
+
+    @property
+    def kinds(self) -> list[Tensor]:
+        """Which of them do each thing of SHARES."""
+        turns = (self.next - line(self.track).leads[:, 0]).norm(dim=1) > TURN
+        return [self.there & turns, self.there & ~turns, ~self.there]
 
 
 def track(config: TrackConfig) -> None:
     """Give a world a tracker and train it; writes `out`.
 
     Raises:
-        InputError: as `train_part`; `kept` below the steps of one look, `batch` or `width` below
-            1, an `error` of 0 or less, or recordings in which nothing moves.
+        InputError: as `train_part`; `kept`, `batch` or `width` below 1, an `error` of 0 or less or
+            of more than 1 pixel, a game without an object, or recordings that do not show it.
         WorkError: as `train_part`.
     """
-    if config.kept < LOOK * CLIP or min(config.batch, config.width) < 1 or config.error <= 0:
+    if min(config.kept, config.batch, config.width) < 1 or not 0 < config.error <= 1:
         raise InputError(
             f"kept={config.kept} batch={config.batch} width={config.width} error={config.error}: "
-            f"expected {LOOK * CLIP} or more steps, 1 or more things, 1 or more channels, and "
-            "more than 0 pixels"
+            "expected 1 or more objects, 1 or more of them, 1 or more channels, and more than 0 "
+            "pixels, 1 at most"
         )
     train_part(config, "tracked", partial(_tracked, config))
 
@@ -80,189 +85,167 @@ def track(config: TrackConfig) -> None:
 def _tracked(
     config: TrackConfig, world: World, training: Dataset, device: str
 ) -> tuple[World, int]:
+    source, size = training.header.source, training.frame_shape[0]
+    look = look_of(source, training.frame_shape)
+    if not look:
+        raise InputError(
+            f"no object is defined of {source} at {size} pixels (envs/objects.py), so there is "
+            "nothing to track"
+        )
     world = reshaped(world, tracking=world.model.config.tracking or config.width)
     tracker = world.model.base.tracker
     assert tracker is not None
-    pictures = look(tracker, training, config, device)
-    things = find(tracker, pictures, config.seed)
-    print(f"{len(things.step)} things in {len(pictures)} steps", flush=True)
-    if not len(things.step):
-        raise InputError(f"kept={config.kept}: nothing moves in the steps that were looked at")
-    updates = learn_displacements(tracker, pictures, things, part_of(config, FIRST))
-    tracks = follow(tracker, pictures, things)
-    updates += learn_courses(tracker, tracks, things, part_of(config, 1 - FIRST))
+    show(tracker, look, training, config.seed)
+    flights = follow(tracker, training, config, device)
+    print(f"{len(flights.action)} objects followed", flush=True)
+    updates = learn(tracker, flights, config)
     world.model.requires_grad_(False)
     return world, updates
 
 
-def part_of(config: TrackConfig, share: float) -> TrackConfig:
-    """The same, for a share of its time."""
-    steps = max(1, round(config.steps * share)) if config.steps else 0
-    return replace(config, steps=steps, minutes=config.minutes * share)
+@torch.no_grad()
+def show(tracker: Tracker, look: Look, dataset: Dataset, seed: int) -> None:
+    """Tell `tracker` what the object looks like: as the game defines it, and in which colour.
+
+    Its colour is what frames differ by, in proportion to its strength, from their median.
+
+    Raises:
+        InputError: it is in none of some frames of `dataset`.
+    """
+    tell_look(tracker, look)
+    sampler = ClipSampler(dataset, 1, 1, seed, past=0)
+    steps = np.random.default_rng(seed).permutation(dataset.steps)[:BACKDROP]
+    frames = to_signed(sampler.steps(steps).frames[:, 0]).to(tracker.seen)
+    behind = frames.median(dim=0).values
+    strength = tracker.strength(frames)[:, None]
+    if not strength.any():
+        raise InputError(f"the object of {dataset.header.source} is in none of {len(steps)} frames")
+    tracker.colour.copy_(
+        (strength * (frames - behind)).sum(dim=(0, 2, 3)) / strength.square().sum()
+    )
 
 
 @torch.no_grad()
-def look(tracker: Tracker, dataset: Dataset, config: TrackConfig, device: str) -> Tensor:
-    """What moves in some steps' last frames, and in the next one `(M, L+1, H, W)`, float16."""
-    history = tracker.history
-    sampler = ClipSampler(dataset, 1, 1, config.seed, past=history - 1)
+def tell_look(tracker: Tracker, look: Look) -> None:
+    """The same but for its colour: by its contrast, on the [-1, 1] range."""
+    contrast, channels = look.all_of_it - look.none, torch.tensor(look.channels)
+    tracker.channels.copy_(channels * 127.5 / contrast)
+    tracker.bias.fill_((127.5 * float(channels.sum()) - look.none) / contrast)
+    tracker.seen.copy_(torch.from_numpy(look.seen))
+    tracker.usual.fill_(look.mass)
+
+
+@torch.no_grad()
+def follow(tracker: Tracker, dataset: Dataset, config: TrackConfig, device: str) -> Flights:
+    """The greatest object of each frame, followed back, and where it is in the next.
+
+    Of frames in clips all over `dataset`, until `kept` of them show one.
+
+    Raises:
+        InputError: none does.
+    """
+    sampler = ClipSampler(dataset, 1, 1, config.seed, past=tracker.history - 1)
     starts = np.random.default_rng(config.seed).permutation(np.arange(0, dataset.steps, CLIP))
-    found = []
-    for first in tqdm(range(0, min(len(starts), config.kept // CLIP), LOOK), desc="looking"):
-        clips = sampler.steps(starts[first : first + LOOK], CLIP)
-        frames = to_signed(clips.frames.to(device))
-        pictures = frames.unfold(1, history + 1, 1).movedim(-1, 2).flatten(0, 1)
-        pictures = pictures[torch.from_numpy(clips.valid.flatten()).to(device)]
-        still = standing(pictures[:, :-1], tracker.sigma)
-        found.append(unlike(pictures, still).half())
-    return torch.cat(found)
+    found: list[Flights] = []
+    with tqdm(total=config.kept, desc="looking", unit="object") as bar:
+        for first in range(0, len(starts), LOOKED):
+            clips = sampler.steps(starts[first : first + LOOKED], CLIP)
+            found.append(_of_clips(tracker, clips, device))
+            bar.update(len(found[-1].action))
+            if bar.n >= config.kept:
+                break
+    flights = chosen(_joined(found), slice(config.kept))
+    if not len(flights.action):
+        raise InputError(f"the object of {dataset.header.source} is in none of the frames")
+    return flights
 
 
-@torch.no_grad()
-def find(tracker: Tracker, pictures: Tensor, seed: int) -> Things:
-    """The cells with a thing in the next frame that is in the one before, too.
-
-    All of those that move, and few of the others.
-    """
-    generator = torch.Generator(pictures.device).manual_seed(seed)
-    found = []
-    for first in range(0, len(pictures), LOOK * CLIP):
-        *_, before, after = pictures[first : first + LOOK * CLIP].float().unbind(dim=1)
-        place, mass, whole = tracker.there(after)
-        old, old_mass, _ = tracker.find(before, place)
-        stands = ((place - old).abs().amax(dim=1) < STILL) & like(old_mass, mass)
-        lots = torch.rand(mass.shape, generator=generator, device=mass.device)
-        step, y, x = ((mass > THING) & (whole > WHOLE) & (~stands | (lots < FEW))).nonzero(
-            as_tuple=True
-        )
-        by, right = come(before, after, step, place[step, :, y, x])
-        cell = y * mass.shape[2] + x
-        found.append((first + step[right], cell[right], by[right]))
-    return Things(*(torch.cat(part) for part in zip(*found, strict=True)))
+def _of_clips(tracker: Tracker, clips: Clips, device: str) -> Flights:
+    frames, length = to_signed(clips.frames.to(device)), tracker.history
+    valid = torch.from_numpy(clips.valid.flatten()).to(device)
+    actions = torch.from_numpy(clips.actions).to(device)[:, length - 1 :].flatten()
+    strength = tracker.strength(frames)
+    before = strength[:, :-1].unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
+    track = tracker.track(before)
+    track = Track(*(part[:, :1] for part in track))  # the greatest
+    after = strength[:, length:].flatten(0, 1)
+    place, mass = tracker.look(after, track.places[:, :, -1])
+    corner = track.places[:, 0, -1].round().long().clamp(0, tracker.size - 1)
+    pictures = clips.frames.to(device).movedim(-1, 2)  # (B, L+T, 3, H, W)
+    last = torch.cat((pictures[:, length - 2 : -2], pictures[:, length - 1 : -1]), dim=2)
+    views = _around(last.flatten(0, 1), corner, AROUND + MARGIN)
+    all_of_them = Flights(track, views, corner, actions, place[:, 0], mass[:, 0] > CERTAIN[1])
+    return chosen(all_of_them, (track.mass[:, 0] > CERTAIN[1]) & valid)
 
 
-def like(one: Tensor, other: Tensor) -> Tensor:
-    """Whether masses are alike enough to be one thing's."""
-    return (one > ALIKE[0] * other) & (one < ALIKE[1] * other)
+def _around(pictures: Tensor, corner: Tensor, rim: int) -> Tensor:
+    """Squares of `2*rim + 1` pixels about `corner` `(N, 2)` of `pictures` `(N, C, H, W)`."""
+    span = torch.arange(2 * rim + 1, device=corner.device)
+    rows, columns = corner[:, :1] + span, corner[:, 1:] + span
+    padded = F.pad(pictures.float(), 4 * [rim], mode="replicate").to(pictures.dtype)
+    each = torch.arange(len(corner), device=corner.device)[:, None, None]
+    return padded.movedim(1, -1)[each, rows[:, :, None], columns[:, None]].movedim(-1, 1)
 
 
-def come(before: Tensor, after: Tensor, step: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """How far things have come, by what looks most like them in the frame before.
-
-    Args:
-        before: M pictures `(M, H, W)` of what moves.
-        after: the same a step later.
-        step: which of the M steps each of C things is of.
-        place: where it is then `(C, 2)`.
-
-    Returns:
-        By how much each has come `(C, 2)`, pixels, and whether anything there was like it `(C,)`.
-    """
-    size, side, rim = after.shape[-1], 2 * REACH + 1, FASTEST + REACH
-    at = place.round().long().clamp(0, size - 1)
-    thing = F.unfold(_around(after, step, at, REACH)[:, None], side)  # (C, 49, 1)
-    others = F.unfold(_around(before, step, at, rim)[:, None], side)  # (C, 49, 17*17)
-    off = (others - thing).square().sum(dim=1)
-    shifts = torch.arange(-FASTEST, FASTEST + 1, device=after.device)
-    shifts = torch.cartesian_prod(shifts, shifts)
-    best = (off + 1e-3 * shifts.square().sum(dim=1)).argmin(dim=1)  # of what is alike, the nearest
-    right = off.gather(1, best[:, None])[:, 0] < DIFFERENT * thing.square().sum(dim=(1, 2))
-    return -shifts[best].float(), right
+def chosen(flights: Flights, rows: Tensor | slice) -> Flights:
+    """Some of `flights`."""
+    track, *rest = flights
+    return Flights(Track(*(part[rows] for part in track)), *(part[rows] for part in rest))
 
 
-def _around(pictures: Tensor, step: Tensor, at: Tensor, rim: int) -> Tensor:
-    """The squares of `2*rim + 1` pixels about places `at` `(C, 2)` of M `pictures`."""
-    span = torch.arange(2 * rim + 1, device=at.device)
-    rows, columns = at[:, :1] + span, at[:, 1:] + span
-    return F.pad(pictures, 4 * [rim])[step[:, None, None], rows[:, :, None], columns[:, None]]
+def _joined(flights: list[Flights]) -> Flights:
+    tracks, *rest = zip(*flights, strict=True)
+    track = Track(*(torch.cat(parts) for parts in zip(*tracks, strict=True)))
+    return Flights(track, *(torch.cat(parts) for parts in rest))
 
 
-def learn_displacements(
-    tracker: Tracker, pictures: Tensor, things: Things, config: TrackConfig
-) -> int:
-    """Train the part that guesses how far things have come in a step; updates made."""
-    generator = torch.Generator(pictures.device).manual_seed(config.seed)
-    cells = tracker.cells[0].numel()
-    came = pictures.new_zeros((len(pictures) * cells, 2))
-    there = pictures.new_zeros(len(came))
-    at = things.step * cells + things.cell
-    came[at], there[at] = things.by.half(), 1
-    came, there = came.unflatten(0, (-1, cells)), there.unflatten(0, (-1, cells))
-    moving = (came.abs().amax(dim=2) > STILL).any(dim=1).nonzero()[:, 0]
-    if not len(moving):
-        moving = things.step
-
-    def loss() -> Tensor:
-        lots = torch.randint(len(moving), (PICTURES,), generator=generator, device=generator.device)
-        rows = moving[lots]
-        by = tracker.displacements(pictures[rows].float()).flatten(2).transpose(1, 2)
-        off = F.smooth_l1_loss(by, came[rows].float(), reduction="none").sum(dim=2)
-        total: Tensor = (off * there[rows]).sum() / there[rows].sum().clamp(min=1)
-        return total
-
-    return _learn(tracker.displacement, loss, config)
-
-
-@torch.no_grad()
-def follow(tracker: Tracker, pictures: Tensor, things: Things) -> Track:
-    """The tracks of all things, as of cells `(C, ..., 1, 1)`; each ends where the thing is."""
-    places, masses, whole = [], [], []
-    for first in range(0, len(pictures), LOOK * CLIP):
-        track = tracker.track(pictures[first : first + LOOK * CLIP].float())
-        here = (things.step >= first) & (things.step < first + LOOK * CLIP)
-        step, cell = things.step[here] - first, things.cell[here]
-        places.append(track.places.flatten(3)[step, :, :, cell])
-        masses.append(track.masses.flatten(2)[step, :, cell])
-        whole.append(track.whole.flatten(2)[step, :, cell])
-    return Track(*(torch.cat(part)[..., None, None] for part in (places, masses, whole)))
-
-
-def learn_courses(tracker: Tracker, tracks: Track, things: Things, config: TrackConfig) -> int:
-    """Train the part that tells by how much things are off their course; updates made."""
-    generator = torch.Generator(things.by.device).manual_seed(config.seed)
-    moves = (things.by.abs().amax(dim=1) > STILL).double()
-    odds = moves / moves.sum().clamp(min=1) + (1 - moves) / (1 - moves).sum().clamp(min=1)
+def learn(tracker: Tracker, flights: Flights, config: TrackConfig) -> int:
+    """Train the network that tells where objects will be, and how sure that is; updates made."""
+    device = flights.action.device
+    generator = torch.Generator(device).manual_seed(config.seed)
+    odds = torch.zeros(len(flights.action), dtype=torch.float64, device=device)
+    for share, kind in zip(SHARES.values(), flights.kinds, strict=True):
+        odds[kind] = share / max(1, int(kind.sum()))
     cumulative = odds.cumsum(0)
 
     def loss() -> Tensor:
-        lots = torch.rand(
-            config.batch, dtype=torch.float64, generator=generator, device=generator.device
-        )
+        lots = torch.rand(config.batch, dtype=torch.float64, generator=generator, device=device)
         rows = torch.searchsorted(cumulative, lots * cumulative[-1]).clamp(max=len(odds) - 1)
-        true = Track(*(part[rows] for part in tracks))
-        told = with_errors(true, config.error, generator)
-        off = told.places[:, -1] + tracker.correction(told) - true.places[:, -1]
-        # A distance, and not its square: some things turn, and nobody knows which way.
-        return (off.square().sum(dim=1) + EXACT**2).sqrt().mean()
+        some = chosen(flights, rows)
+        told = with_errors(some.track, config.error, generator)
+        place, sure = tracker.foretold(views_of(tracker, some, told), told, some.action)
+        off = (place[:, 0] - some.next).square().sum(dim=1)
+        # A distance, and not its square: some objects turn, and nobody knows which way.
+        distance = (off * some.there + EXACT**2).sqrt()
+        right = (some.there & (off.detach() < RIGHT**2)).float()
+        told_right = F.binary_cross_entropy_with_logits(sure[:, 0], right)
+        return distance.mean() + ODDS * told_right
 
-    return _learn(tracker.course, loss, config)
+    parameters = list(tracker.requires_grad_(True).parameters())
+    return descend_by_adam(parameters, loss, config)
 
 
 def with_errors(track: Track, most: float, generator: torch.Generator) -> Track:
     """`track` with places that are off as a dream's are: by up to `most` pixels, or so.
 
-    Each by itself, and all together as those of a thing that is too slow or too fast. The last one,
-    where the trunk has the thing, follows the two before, and is off by itself besides.
+    Each by itself, and all together as those of an object that is too slow or too fast.
     """
-    n, length = track.masses.shape[:2]
+    n, _, length, _ = track.places.shape
+    device = generator.device
+    amount = most * LEAST ** torch.rand((n, 1, 1, 1), generator=generator, device=device)
+    ages = torch.arange(length - 1, -1.0, -1.0, device=device)[:, None]
 
-    def size() -> Tensor:
-        lots = torch.rand((n, 1, 1, 1, 1), generator=generator, device=generator.device)
-        return most * LEAST**lots
+    def errors(count: int) -> Tensor:
+        return normal(torch.Size((n, 1, count, 2)), generator)
 
-    def errors(*shape: int) -> Tensor:
-        return normal(torch.Size((n, *shape, 1, 1)), generator)
-
-    amount = size()
-    ages = torch.arange(length - 2, -1.0, -1.0, device=generator.device)[:, None, None, None]
-    off = amount * (errors(length - 1, 2) + 0.5 * errors(1, 2) + 0.3 * ages * errors(1, 2)) / 1.5
-    led = EXTRAPOLATED[0] * off[:, -1:] + EXTRAPOLATED[1] * off[:, -2:-1]
-    led = led * torch.rand((n, 1, 1, 1, 1), generator=generator, device=generator.device)
-    led = led + size() * errors(1, 2)
-    masses = track.masses * torch.exp(0.2 * errors(length))
-    return Track(track.places + torch.cat((off, led), dim=1), masses, track.whole)
+    off = amount * (errors(length) + 0.5 * errors(1) + 0.3 * ages * errors(1)) / 1.2
+    return track._replace(places=track.places + off.clamp(-MARGIN + 0.5, MARGIN - 0.5))
 
 
-def _learn(part: nn.Module, loss: Callable[[], Tensor], config: TrackConfig) -> int:
-    parameters = list(part.requires_grad_(True).parameters())
-    return descend_by_adam(parameters, loss, config)
+def views_of(tracker: Tracker, flights: Flights, told: Track) -> Tensor:
+    """As `Tracker.views`, about the places that are `told`."""
+    rim = AROUND + MARGIN
+    off = told.places[:, 0, -1] - flights.corner
+    grid = (off[:, None, None] + tracker.around).flip(-1) / rim
+    views = F.grid_sample(flights.views.float() / 127.5 - 1, grid, align_corners=True)
+    return views.movedim(2, 1).flatten(2)

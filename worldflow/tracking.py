@@ -1,11 +1,12 @@
-"""What moves keeps its course: its place in the base's mean, put right by where it came from.
+"""The game's small object keeps its course: numbers tell where it goes, and there it is drawn.
 
-A trunk that is shown four frames reads a ball's speed off the last two, errors and all, and what it
-draws is read again: so the speed of a ball walks at random, and after a dozen steps it is where
-no real ball would be (docs/experiments.md, 96). That it could be known, and that what is drawn
-follows the mean, has been measured (99). So here a thing is followed back through the frames, its
-places are told to a small network as numbers, and the network says by how much the mean has it
-off its course. All that depends on the history alone, as the mean does: likelihoods stay exact.
+A trunk reads the speed of a ball of one or two pixels off pictures, errors and all, and what it
+draws is read again: after a few steps it is asked about flights that no recording has, and where
+the ball turns, its mean fades (docs/experiments.md, 96, 103). So here the ball is found in the
+frames, by the colours that its game defines of it (envs/objects.py); its places are told to a
+network as numbers, with what is around it, cut out so that the ball is in the middle; the network
+says where it will be, and the mean's ball is taken out and put there. All that depends on the
+history alone, as the mean does: likelihoods stay exact.
 """
 
 import math
@@ -18,169 +19,225 @@ from torch import Tensor, nn
 from worldflow.sites import asinh_units
 from worldflow.trunk import full_precision, zeroed
 
-CELL = 4  # pixels; there is one answer for each cell
-REACH = 3  # pixels around a guess, in which a thing is looked for
-UNLIKE = 0.1  # by which a pixel's colours, all three together, may be off what stands still
-LEAST = 0.05  # of a thing, which counts as none: then it is where it is guessed to be
-BEYOND = 4.0  # a thing with a quarter of it on its window's rim goes on beyond that
-FARTHEST = 1.0  # pixels from a straight line, within which a thing is put right, and by how much
+OBJECTS = 2  # that are followed at most
+CELL = 4  # pixels between the middles of the windows in which one is looked for first
+REACH = 3  # pixels around a guess, in which all of an object is
+FASTEST = 8  # pixels that it goes in a step
+AROUND = 7  # pixels around it that the network is shown
+CERTAIN = (0.125, 0.375)  # share of an object's usual mass: less is nothing, more is there
 FINE = 0.1  # pixels
 OCTAVES = 4  # of the waves in which numbers are told
 LONGEST = 6.4  # pixels: the longest wave
-OTHER = 4.0  # squared distance, in units of the noise, from which on a colour is another
+SPREAD = 1.5  # pixels around where it will be, in which the frame is moved as it is
+SURE = (0.3, 0.6)  # odds of being right, from which on it is moved, and in which entirely
+FAINT = 0.05  # of a mass near a pixel, with which half of what comes there is drawn
+LEAST = 1e-3  # of a mass, so that nothing has a centre, too
 
 
 class Track(NamedTuple):
-    """Of each cell, the thing that the mean has near its middle, and where that was before."""
+    """Where each of some objects is, and was."""
 
-    places: Tensor  # (N, L+1, 2, h, w), row and column in pixels; oldest first, in the mean last
-    masses: Tensor  # (N, L+1, h, w), how much of it was found there
-    whole: Tensor  # (N, 1, h, w), whether all of it was in its window each time: 1, or down to 0
+    places: Tensor  # (N, K, L, 2), row and column in pixels; oldest first
+    mass: Tensor  # (N, K), in the newest frame, of the usual mass
+    known: Tensor  # (N, K, L-1), whether it was followed back as far as that frame: 0 to 1
+
+
+class Line(NamedTuple):
+    """Where objects would be if they went straight on, each `(N, K, 2)`, pixels."""
+
+    next: Tensor  # by the last two places
+    leads: Tensor  # by all
+    speed: Tensor  # in a step, by all
 
 
 class Tracker(nn.Module):
-    """Mean and frames -> the mean with things that move put right."""
+    """Mean, frames and action -> the mean with the game's object where it will be."""
 
-    window: Tensor
-    inside: Tensor
+    channels: Tensor
+    bias: Tensor
+    seen: Tensor
+    usual: Tensor
+    colour: Tensor
+    windows: Tensor
+    middles: Tensor
+    near: Tensor
+    of_near: Tensor
+    far: Tensor
+    of_far: Tensor
     around: Tensor
-    cells: Tensor
     pixels: Tensor
 
-    def __init__(self, history: int, size: int, sigma: float, hidden: int) -> None:
+    def __init__(self, history: int, size: int, actions: int, hidden: int) -> None:
         super().__init__()
-        self.history, self.size, self.sigma = history, size, sigma
-        self.grid = size // CELL
-        self.displacement = nn.Sequential(
-            nn.PixelUnshuffle(CELL),
-            nn.Conv2d(2 * CELL * CELL, hidden // 2, 5, padding=2),
-            nn.SiLU(),
-            nn.Conv2d(hidden // 2, hidden // 2, 3, padding=1),
-            nn.SiLU(),
-            zeroed(nn.Conv2d(hidden // 2, 2, 1)),
-        )
-        told = 3 * (history + 1) + 2 * 2 * 2 * OCTAVES
+        self.history, self.size = history, size
+        told = 4 * (history - 1) + 2 * history + (history - 1) + 2 * 2 * 2 * OCTAVES + 2
+        self.surroundings = nn.Linear(2 * 3 * (2 * AROUND + 1) ** 2, hidden)
+        self.action = nn.Embedding(actions + 1, hidden)  # the last: none
+        self.numbers = nn.Linear(told, hidden)
         self.course = nn.Sequential(
-            nn.Conv2d(told, hidden, 1),
             nn.SiLU(),
-            nn.Conv2d(hidden, hidden, 1),
+            nn.Linear(hidden, hidden),
             nn.SiLU(),
-            zeroed(nn.Conv2d(hidden, 4, 1)),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+            zeroed(nn.Linear(hidden, 5)),
         )
-        middles = CELL * torch.arange(self.grid) + (CELL - 1) / 2
-        offsets = _places(torch.arange(-REACH, REACH + 1.0))  # (49, 2)
-        rim = (offsets.abs().amax(dim=1, keepdim=True) == REACH).float()
-        inside = torch.cat((_measure(offsets, REACH), rim), dim=1)
-        around = _measure(_places(torch.arange(2 * CELL) - CELL + 0.5), CELL - 0.5)
+        # How the object shows; until that is told, nothing does.
+        for name, look in (
+            ("channels", torch.zeros(3)),
+            ("bias", torch.zeros(())),
+            ("seen", torch.zeros(size, size)),
+            ("usual", torch.ones(())),
+            ("colour", torch.zeros(3)),
+        ):
+            self.register_buffer(name, look)
+        windows = _measure(_places(torch.arange(2 * CELL) - CELL + 0.5))
+        middles = CELL * torch.arange(size // CELL) + (CELL - 1) / 2
+        near, far, around = (
+            _places(torch.arange(-rim, rim + 1.0)) for rim in (REACH, FASTEST, AROUND)
+        )
         for name, constant in (
-            ("window", 2 * offsets.flip(1) / size),  # (49, 2), as `grid_sample` wants it
-            ("inside", inside),  # (49, 4)
-            ("around", around.T.reshape(3, 1, 2 * CELL, 2 * CELL)),
-            ("cells", _places(middles).T.reshape(2, self.grid, self.grid)),
-            ("pixels", _places(torch.arange(float(size)))),  # (H*W, 2)
+            ("windows", windows.T.reshape(3, 1, 2 * CELL, 2 * CELL)),
+            ("middles", _places(middles)),
+            ("near", near),
+            ("of_near", _measure(near)),
+            ("far", far),
+            ("of_far", _measure(far)),
+            ("around", around),
+            ("pixels", _places(torch.arange(float(size)))),
         ):
             self.register_buffer(name, constant, persistent=False)
 
-    def forward(self, mean: Tensor, past: Tensor) -> Tensor:
-        """The mean `(N, 3, H, W)`, put right; `past` `(N, L, 3, H, W)`, the frames, newest last."""
-        still = standing(past, self.sigma)
-        track = self.track(unlike(torch.cat((past, mean[:, None]), dim=1), still))
-        return self.moved(mean, still, track.masses[:, -1:], self.correction(track))
-
-    def track(self, unlike: Tensor) -> Track:
-        """Things followed back through the frames.
-
-        Each is looked for where a straight line has it, but for the newest frame: how far it has
-        come from there is guessed by what the last two pictures are like.
+    def forward(self, mean: Tensor, past: Tensor, action: Tensor) -> Tensor:
+        """The mean with the object where it will be.
 
         Args:
-            unlike: `(N, L+1, H, W)`, how far each pixel of frames and mean is off what stands
-                still; the mean last.
+            mean: `(N, 3, H, W)`, in [-1, 1].
+            past: `(N, L, 3, H, W)`, the frames, newest last.
+            action: `(N,)`, the one taken now.
         """
-        by = self.displacements(unlike)
-        place, mass, whole = self.there(unlike[:, -1])
-        places, masses = [place], [mass]
-        for frame in reversed(range(self.history)):
-            guess = 2 * places[0] - places[1] if len(places) > 1 else place - by
-            place, mass, inside = self.find(unlike[:, frame], guess)
+        strength = self.strength(past)
+        track = self.track(strength)
+        place, odds = self.foretold(self.views(past, track), track, action)
+        return self.drawn(mean, strength[:, -1:], track, place, odds)
+
+    def strength(self, frames: Tensor) -> Tensor:
+        """How much of each pixel is object: `(..., 3, H, W)` -> `(..., H, W)`, 0 to 1."""
+        contrast = (frames * self.channels[:, None, None]).sum(dim=-3)
+        return (contrast + self.bias).clamp(0, 1) * self.seen
+
+    def track(self, strength: Tensor) -> Track:
+        """The objects of the newest frame, followed back; `strength` `(N, L, H, W)`."""
+        place, mass = self.find(strength[:, -1], self._guesses(strength[:, -1:]))
+        places, known = [place], [_ramp(mass, CERTAIN)]
+        for frame in reversed(range(self.history - 1)):
+            place, before = self.look(strength[:, frame], places[0])
             places.insert(0, place)
-            masses.insert(0, mass)
-            there = (2 * mass / (masses[-1] + LEAST)).clamp(max=1)  # half of it will do
-            whole = torch.minimum(whole, inside * there)
-        return Track(torch.stack(places, dim=1), torch.stack(masses, dim=1), whole[:, None])
+            known.insert(0, known[0] * _ramp(before, CERTAIN))
+        return Track(torch.stack(places, dim=2), mass, torch.stack(known[:-1], dim=2))
 
-    def displacements(self, unlike: Tensor) -> Tensor:
-        """How far the thing of each cell has come in the last step `(N, 2, h, w)`, pixels."""
-        return full_precision(self.displacement(unlike[:, -2:]))
+    def _guesses(self, strength: Tensor) -> Tensor:
+        """Where the objects of a picture `(N, 1, H, W)` are, or so `(N, K, 2)`."""
+        found = F.conv2d(strength, self.windows, stride=CELL, padding=CELL // 2)
+        mass, moments = found.flatten(2).transpose(1, 2).split([1, 2], dim=2)
+        off = moments / (mass + LEAST)
+        # An object is in four windows, and is that of the one whose middle it is nearest to.
+        central = F.relu(1.25 - off.abs().amax(dim=2) / (CELL / 2) * 0.75)
+        best = (mass[..., 0] * central).topk(OBJECTS, dim=1).indices
+        guesses: Tensor = self.middles + off
+        return guesses.gather(1, best[..., None].expand(-1, -1, 2))
 
-    def there(self, unlike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The things of a picture `(N, H, W)` that are near the middle of each cell, as `find`."""
-        found = F.conv2d(unlike[:, None], self.around, stride=CELL, padding=CELL // 2)
-        place = self.cells + found[:, 1:] / (found[:, :1] + LEAST)
-        return self.find(unlike, place)  # what was at the edge of the window is in its middle now
+    def look(self, strength: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+        """As `find`, of objects that may have gone a step since they were `near`."""
+        guess, _ = self._centre(strength, near, self.far, self.of_far)
+        return self.find(strength, guess)
 
-    def find(self, unlike: Tensor, near: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is within REACH of `near` `(N, 2, h, w)`.
+    def find(self, strength: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+        """The objects of a picture `(N, H, W)` near `guess` `(N, K, 2)`: centres and masses."""
+        return self._centre(strength, guess, self.near, self.of_near)
 
-        Its centre, as `near`; its mass `(N, h, w)`; and 1, likewise, if all of it is within the
-        window, down to 0 for what goes on beyond: that has no centre to speak of.
-        """
-        grid = self._grid(near.flatten(2).transpose(1, 2))[:, :, None] + self.window
-        seen = F.grid_sample(unlike[:, None], grid, align_corners=False)
-        found = (seen[:, 0] @ self.inside).transpose(1, 2)  # (N, 4, cells)
-        found = found.reshape(-1, 4, self.grid, self.grid)
-        mass, moments, rim = found[:, :1], found[:, 1:3], found[:, 3]
-        whole = F.relu(1 - BEYOND * rim / (mass[:, 0] + LEAST))
-        return near + moments / (mass + LEAST), mass[:, 0], whole
+    def _centre(
+        self, strength: Tensor, guess: Tensor, window: Tensor, measure: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        grid = self._grid(guess[:, :, None] + window)
+        seen = F.grid_sample(strength[:, None], grid, align_corners=False)[:, 0]  # (N, K, P)
+        mass, moments = (seen @ measure).split([1, 2], dim=2)
+        return guess + moments / (mass + LEAST), mass[..., 0] / self.usual
 
     def _grid(self, points: Tensor) -> Tensor:
         """Rows and columns in pixels, as `grid_sample` wants them."""
         return (2 * points.flip(-1) + 1) / self.size - 1
 
-    def correction(self, track: Track) -> Tensor:
-        """By how much the thing of each cell is off its course `(N, 2, h, w)`, pixels."""
-        weight, rest = full_precision(self.course(self.told(track))).chunk(2, dim=1)
-        leads, _ = self._line(track)
-        off = leads - track.places[:, -1]
-        distance = off.square().sum(dim=1, keepdim=True) / FARTHEST**2
-        right = track.whole * F.relu(1 - distance)  # what is further off has turned
-        return right * (weight * off + rest).clamp(-FARTHEST, FARTHEST)
+    def views(self, past: Tensor, track: Track) -> Tensor:
+        """The last two frames around each object `(N, K, 6 * P)`, it in the middle of both."""
+        grid = self._grid(track.places[:, :, -1:] + self.around)
+        frames = past[:, -2:].flatten(1, 2)
+        views = F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
+        return views.transpose(1, 2).flatten(2)
 
-    def told(self, track: Track) -> Tensor:
-        """A track as a network wants to see it `(N, told, h, w)`.
+    def foretold(self, views: Tensor, track: Track, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each object will be `(N, K, 2)`, pixels, and the log-odds that it is `(N, K)`."""
+        straight = line(track)
+        told = self.numbers(self._told(track, straight))
+        h = self.surroundings(views) + told + self.action(action)[:, None]
+        by, weight, odds = full_precision(self.course(h)).split([2, 2, 1], dim=2)
+        place = straight.leads + weight * (straight.leads - straight.next) + by
+        return place, odds[..., 0]
 
-        Places as distances from the straight line through those in the frames, in which a tenth of
-        a pixel counts; where the line leads and its speed in waves, by which it can tell where
-        between two pixels a thing is, and which of some speeds it has.
+    def _told(self, track: Track, straight: Line) -> Tensor:
+        """A track as a network wants to see it `(N, K, told)`.
+
+        Places as distances from the newest and from a straight line, in which a tenth of a pixel
+        counts; where the line leads and its speed in waves, by which it can tell where between two
+        pixels an object is, and which of some speeds it has.
         """
-        leads, speed = self._line(track)
-        ages = torch.arange(-self.history, 1, device=leads.device)[:, None, None, None]
-        apart = asinh_units(track.places - (leads[:, None] + ages * speed[:, None]), FINE)
-        octaves = 2.0 ** torch.arange(OCTAVES, device=leads.device) * 2 * math.pi / LONGEST
-        phases = torch.stack((speed, leads), dim=1)[:, :, :, None] * octaves[:, None, None]
-        phases = phases.flatten(1, 3)
-        masses = torch.log1p(track.masses)
-        return torch.cat((apart.flatten(1, 2), masses, phases.sin(), phases.cos()), dim=1)
-
-    def _line(self, track: Track) -> tuple[Tensor, Tensor]:
-        """The straight line through the places in the frames: where it leads, and its speed."""
-        places, steps = track.places[:, :-1], self.history
-        ages = torch.arange(steps, device=places.device) - (steps - 1) / 2
-        speed = (places * (ages / ages.square().sum())[:, None, None, None]).sum(dim=1)
-        return places.mean(dim=1) + (steps + 1) / 2 * speed, speed
-
-    def moved(self, mean: Tensor, still: Tensor, masses: Tensor, by: Tensor) -> Tensor:
-        """`mean` with what does not stand still moved by that of the things near it."""
-        sums = F.interpolate(
-            torch.cat((by * masses, masses), dim=1), scale_factor=CELL, mode="bilinear"
+        here = track.places[:, :, -1:]
+        come = (here - track.places[:, :, :-1]) * track.known[..., None]
+        ages = torch.arange(self.history, 0, -1, device=here.device)[:, None]
+        apart = track.places - straight.leads[:, :, None] + ages * straight.speed[:, :, None]
+        apart = apart * track.known[:, :, :1, None]
+        octaves = 2.0 ** torch.arange(OCTAVES, device=here.device) * 2 * math.pi / LONGEST
+        phases = (
+            torch.stack((straight.speed, straight.leads), dim=2)[..., None] * octaves
+        ).flatten(2)
+        parts = (
+            asinh_units(come, FINE).flatten(2) / 3,
+            come.flatten(2) / 3,
+            asinh_units(apart, FINE).flatten(2),
+            track.known,
+            phases.sin(),
+            phases.cos(),
+            2 * here.flatten(2) / self.size - 1,
         )
-        field = sums[:, :2] / (sums[:, 2:] + LEAST)
+        return torch.cat(parts, dim=2)
+
+    def drawn(
+        self, mean: Tensor, newest: Tensor, track: Track, place: Tensor, odds: Tensor
+    ) -> Tensor:
+        """`mean` with its object taken out, and that of the newest frame put where it will be.
+
+        Args:
+            mean: `(N, 3, H, W)`.
+            newest: the newest frame's strength `(N, 1, H, W)`.
+            track: of the objects.
+            place: where each will be `(N, K, 2)`, pixels.
+            odds: the log-odds that it will.
+        """
+        sure = _ramp(torch.sigmoid(odds), SURE)
+        mass = F.relu(track.mass - CERTAIN[0])
+        by = place - track.places[:, :, -1]
+        apart = (self.pixels - place[:, :, None]).square().sum(dim=3)  # (N, K, H * W)
+        near = torch.exp(-apart / (2 * SPREAD**2)).reshape(-1, OBJECTS, self.size, self.size)
+        weights = torch.cat((mass[..., None], mass[..., None] * by), dim=2)
+        sums = (weights[..., None, None] * near[:, :, None]).sum(dim=1)  # (N, 3, H, W)
+        field = sums[:, 1:] / (sums[:, :1] + LEAST)
         points = self.pixels - field.flatten(2).transpose(1, 2)
         grid = self._grid(points).reshape(-1, self.size, self.size, 2)
-        drawn = F.grid_sample(
-            mean - still, grid, mode="bicubic", padding_mode="border", align_corners=False
-        )
-        return still + drawn
+        moved = F.grid_sample(newest, grid, mode="bicubic", align_corners=False).clamp(0, 1)
+        there = (moved * sums[:, :1] / (sums[:, :1] + FAINT))[:, 0] * self.seen
+        gate = (sure * mass).amax(dim=1) / (mass.amax(dim=1) + LEAST)
+        change = gate[:, None, None] * (there - self.strength(mean))
+        return mean + change[:, None] * self.colour[:, None, None]
 
 
 def _places(along: Tensor) -> Tensor:
@@ -188,42 +245,29 @@ def _places(along: Tensor) -> Tensor:
     return torch.cartesian_prod(along, along)
 
 
-def _measure(offsets: Tensor, edge: float) -> Tensor:
+def _measure(offsets: Tensor) -> Tensor:
     """What pixels at `offsets` `(n, 2)` add to mass and moments `(n, 3)`.
 
-    At the window's edge they count half: things do not come and go by less than a pixel.
+    At the window's edge they count half: objects do not come and go by less than a pixel.
     """
-    counts = (1 - 0.5 * (offsets.abs() == edge).float()).prod(dim=1, keepdim=True)
+    counts = (1 - 0.5 * (offsets.abs() == offsets.amax()).float()).prod(dim=1, keepdim=True)
     return counts * torch.cat((torch.ones_like(counts), offsets), dim=1)
 
 
-def standing(past: Tensor, sigma: float) -> Tensor:
-    """What stands still in the last frames `(N, L, 3, H, W)`: a picture `(N, 3, H, W)`.
-
-    Each pixel is as the frames have it that agree best with all others; a thing that moves is
-    alone with its colours where it is. If it is a tie, the newest frames have it.
-    """
-    length, device = past.shape[1], past.device
-    one, other = torch.triu_indices(length, length, 1, device=device)
-    apart = unlikeness(past[:, one] - past[:, other], sigma)  # (N, L(L-1)/2, H, W)
-    frames = torch.arange(length, device=device)[:, None]
-    of_frame = ((frames == one) | (frames == other)).to(apart)
-    disagreement = F.conv2d(apart, of_frame[:, :, None, None])  # (N, L, H, W)
-    newer = torch.arange(length, device=device)[:, None, None]
-    weights = torch.softmax(newer - disagreement, dim=1)
-    return (weights[:, :, None] * past).sum(dim=1)
+def _ramp(values: Tensor, span: tuple[float, float]) -> Tensor:
+    """0 below a span of values, 1 above it."""
+    return ((values - span[0]) / (span[1] - span[0])).clamp(0, 1)
 
 
-def unlikeness(apart: Tensor, sigma: float) -> Tensor:
-    """How unlike colours are that are `apart` `(N, P, 3, H, W)`: `(N, P, H, W)`.
-
-    The squared distance in units of the noise, bent: of colours that are another, how far does
-    not matter.
-    """
-    distance = (apart / sigma).square().sum(dim=2)
-    return OTHER * torch.log1p(distance / OTHER)
-
-
-def unlike(pictures: Tensor, still: Tensor) -> Tensor:
-    """How far each pixel of `pictures` `(N, P, 3, H, W)` is off what is `still` `(N, P, H, W)`."""
-    return F.relu((pictures - still[:, None]).abs().sum(dim=2) - UNLIKE)
+def line(track: Track) -> Line:
+    """The straight line through all places of objects that are known so far back; else two."""
+    places, steps = track.places, track.places.shape[2]
+    here = places[:, :, -1]
+    came = (here - places[:, :, -2]) * track.known[:, :, -1:]
+    ages = torch.arange(steps, device=places.device) - (steps - 1) / 2
+    speed = (places * (ages / ages.square().sum())[:, None]).sum(dim=2)
+    leads = places.mean(dim=2) + (steps + 1) / 2 * speed
+    known = track.known[:, :, :1]
+    return Line(
+        here + came, here + came + known * (leads - here - came), came + known * (speed - came)
+    )
