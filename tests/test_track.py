@@ -91,7 +91,7 @@ def test_a_ball_is_followed_in_recordings(config: TrackConfig, tmp_path: Path) -
     flights = follow(tracker, dataset, config, "cpu")
     assert len(flights.action) == 60
     assert flights.there.all()
-    gone = flights.next - flights.track.places[:, 0, -1]
+    gone = flights.next - flights.track.places[:, -1]
     assert torch.allclose(gone.abs(), torch.tensor([0.0, 2.0]), atol=0.05)
     turns, goes_on, out_of_sight = (int(kind.sum()) for kind in flights.kinds)
     # It turns at the walls, once in seven steps, and is on a bent line for two more.
@@ -109,10 +109,10 @@ def test_views_are_those_that_the_tracker_sees(config: TrackConfig, tmp_path: Pa
     flights = follow(tracker, dataset, config, "cpu")
     past = to_signed(torch.from_numpy(np.stack(frames[1:5])))[None]  # a step with its whole past
     seen = tracker.track(tracker.strength(past))
-    index = int((flights.track.places[:, 0] - seen.places[:, 0]).abs().sum(dim=(1, 2)).argmin())
+    index = int((flights.track.places - seen.places).abs().sum(dim=(1, 2)).argmin())
     there = views_of(tracker, flights, flights.track)[index]
-    assert there.shape == (1, 6 * (2 * AROUND + 1) ** 2)
-    assert torch.allclose(there, tracker.views(past, seen)[0, :1], atol=1e-4)
+    assert there.shape == (6 * (2 * AROUND + 1) ** 2,)
+    assert torch.allclose(there, tracker.views(past, seen)[0], atol=1e-4)
 
 
 def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> N
     told = with_errors(flights.track, 0.2, torch.Generator().manual_seed(1))
     with torch.no_grad():
         place, odds = tracker.foretold(views_of(tracker, flights, told), told, flights.action)
-    off = (place[:, 0] - flights.next).norm(dim=1)
-    straight = (line(told).next[:, 0] - flights.next).norm(dim=1)
+    off = (place - flights.next).norm(dim=1)
+    straight = (line(told).next - flights.next).norm(dim=1)
     assert straight.amax() > 3  # where it turns
     assert off.amax() < 1
     assert off.mean() < straight.mean() / 3

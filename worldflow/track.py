@@ -51,7 +51,7 @@ class TrackConfig(RipeConfig):
 class Flights(NamedTuple):
     """Objects of recorded frames, and where they are in the next: C of them."""
 
-    track: Track  # of one object each
+    track: Track
     views: Tensor  # uint8 (C, 6, V, V), the last two frames around them
     corner: Tensor  # (C, 2), the pixel in the middle of those
     action: Tensor  # (C,)
@@ -61,7 +61,7 @@ class Flights(NamedTuple):
     @property
     def kinds(self) -> list[Tensor]:
         """Which of them do each thing of SHARES."""
-        turns = (self.next - line(self.track).leads[:, 0]).norm(dim=1) > TURN
+        turns = (self.next - line(self.track).leads).norm(dim=1) > TURN
         return [self.there & turns, self.there & ~turns, ~self.there]
 
 
@@ -167,15 +167,14 @@ def _of_clips(tracker: Tracker, clips: Clips, device: str) -> Flights:
     strength = tracker.strength(frames)
     before = strength[:, :-1].unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
     track = tracker.track(before)
-    track = Track(*(part[:, :1] for part in track))  # the greatest
     after = strength[:, length:].flatten(0, 1)
-    place, mass = tracker.look(after, track.places[:, :, -1])
-    corner = track.places[:, 0, -1].round().long().clamp(0, tracker.size - 1)
+    place, mass = tracker.look(after, track.places[:, -1])
+    corner = track.places[:, -1].round().long().clamp(0, tracker.size - 1)
     pictures = clips.frames.to(device).movedim(-1, 2)  # (B, L+T, 3, H, W)
     last = torch.cat((pictures[:, length - 2 : -2], pictures[:, length - 1 : -1]), dim=2)
     views = _around(last.flatten(0, 1), corner, AROUND + MARGIN)
-    all_of_them = Flights(track, views, corner, actions, place[:, 0], mass[:, 0] > CERTAIN[1])
-    return chosen(all_of_them, (track.mass[:, 0] > CERTAIN[1]) & valid)
+    all_of_them = Flights(track, views, corner, actions, place, mass > CERTAIN[1])
+    return chosen(all_of_them, (track.mass > CERTAIN[1]) & valid)
 
 
 def _around(pictures: Tensor, corner: Tensor, rim: int) -> Tensor:
@@ -214,11 +213,11 @@ def learn(tracker: Tracker, flights: Flights, config: TrackConfig) -> int:
         some = chosen(flights, rows)
         told = with_errors(some.track, config.error, generator)
         place, sure = tracker.foretold(views_of(tracker, some, told), told, some.action)
-        off = (place[:, 0] - some.next).square().sum(dim=1)
+        off = (place - some.next).square().sum(dim=1)
         # A distance, and not its square: some objects turn, and nobody knows which way.
         distance = (off * some.there + EXACT**2).sqrt()
         right = (some.there & (off.detach() < RIGHT**2)).float()
-        told_right = F.binary_cross_entropy_with_logits(sure[:, 0], right)
+        told_right = F.binary_cross_entropy_with_logits(sure, right)
         return distance.mean() + ODDS * told_right
 
     parameters = list(tracker.requires_grad_(True).parameters())
@@ -230,13 +229,13 @@ def with_errors(track: Track, most: float, generator: torch.Generator) -> Track:
 
     Each by itself, and all together as those of an object that is too slow or too fast.
     """
-    n, _, length, _ = track.places.shape
+    n, length, _ = track.places.shape
     device = generator.device
-    amount = most * LEAST ** torch.rand((n, 1, 1, 1), generator=generator, device=device)
+    amount = most * LEAST ** torch.rand((n, 1, 1), generator=generator, device=device)
     ages = torch.arange(length - 1, -1.0, -1.0, device=device)[:, None]
 
     def errors(count: int) -> Tensor:
-        return normal(torch.Size((n, 1, count, 2)), generator)
+        return normal(torch.Size((n, count, 2)), generator)
 
     off = amount * (errors(length) + 0.5 * errors(1) + 0.3 * ages * errors(1)) / 1.2
     return track._replace(places=track.places + off.clamp(-MARGIN + 0.5, MARGIN - 0.5))
@@ -245,7 +244,7 @@ def with_errors(track: Track, most: float, generator: torch.Generator) -> Track:
 def views_of(tracker: Tracker, flights: Flights, told: Track) -> Tensor:
     """As `Tracker.views`, about the places that are `told`."""
     rim = AROUND + MARGIN
-    off = told.places[:, 0, -1] - flights.corner
+    off = told.places[:, -1] - flights.corner
     grid = (off[:, None, None] + tracker.around).flip(-1) / rim
     views = F.grid_sample(flights.views.float() / 127.5 - 1, grid, align_corners=True)
-    return views.movedim(2, 1).flatten(2)
+    return views.flatten(1)

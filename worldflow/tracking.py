@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from worldflow.sites import asinh_units
 from worldflow.trunk import full_precision, zeroed
 
-OBJECTS = 2  # that are followed at most
 CELL = 4  # pixels between the middles of the windows in which one is looked for first
 REACH = 3  # pixels around a guess, in which all of an object is
 FASTEST = 8  # pixels that it goes in a step
@@ -28,22 +27,22 @@ CERTAIN = (0.125, 0.375)  # share of an object's usual mass: less is nothing, mo
 FINE = 0.1  # pixels
 OCTAVES = 4  # of the waves in which numbers are told
 LONGEST = 6.4  # pixels: the longest wave
-SPREAD = 1.5  # pixels around where it will be, in which the frame is moved as it is
+SPREAD = 1.5  # pixels around where it will be, within which it is drawn
 SURE = (0.3, 0.6)  # odds of being right, from which on it is moved, and in which entirely
-FAINT = 0.05  # of a mass near a pixel, with which half of what comes there is drawn
+FAINT = 0.05  # how near a pixel is, of which half of what comes there is drawn
 LEAST = 1e-3  # of a mass, so that nothing has a centre, too
 
 
 class Track(NamedTuple):
-    """Where each of some objects is, and was."""
+    """Where the object is, and was."""
 
-    places: Tensor  # (N, K, L, 2), row and column in pixels; oldest first
-    mass: Tensor  # (N, K), in the newest frame, of the usual mass
-    known: Tensor  # (N, K, L-1), whether it was followed back as far as that frame: 0 to 1
+    places: Tensor  # (N, L, 2), row and column in pixels; oldest first
+    mass: Tensor  # (N,), in the newest frame, of the usual mass
+    known: Tensor  # (N, L-1), whether it was followed back as far as that frame: 0 to 1
 
 
 class Line(NamedTuple):
-    """Where objects would be if they went straight on, each `(N, K, 2)`, pixels."""
+    """Where it would be if it went straight on, each `(N, 2)`, pixels."""
 
     next: Tensor  # by the last two places
     leads: Tensor  # by all
@@ -127,89 +126,86 @@ class Tracker(nn.Module):
         return (contrast + self.bias).clamp(0, 1) * self.seen
 
     def track(self, strength: Tensor) -> Track:
-        """The objects of the newest frame, followed back; `strength` `(N, L, H, W)`."""
-        place, mass = self.find(strength[:, -1], self._guesses(strength[:, -1:]))
+        """The newest frame's greatest object, followed back; `strength` `(N, L, H, W)`."""
+        place, mass = self.find(strength[:, -1], self._guess(strength[:, -1:]))
         places, known = [place], [_ramp(mass, CERTAIN)]
         for frame in reversed(range(self.history - 1)):
             place, before = self.look(strength[:, frame], places[0])
             places.insert(0, place)
             known.insert(0, known[0] * _ramp(before, CERTAIN))
-        return Track(torch.stack(places, dim=2), mass, torch.stack(known[:-1], dim=2))
+        return Track(torch.stack(places, dim=1), mass, torch.stack(known[:-1], dim=1))
 
-    def _guesses(self, strength: Tensor) -> Tensor:
-        """Where the objects of a picture `(N, 1, H, W)` are, or so `(N, K, 2)`."""
+    def _guess(self, strength: Tensor) -> Tensor:
+        """Where the greatest object of a picture `(N, 1, H, W)` is, or so `(N, 2)`."""
         found = F.conv2d(strength, self.windows, stride=CELL, padding=CELL // 2)
         mass, moments = found.flatten(2).transpose(1, 2).split([1, 2], dim=2)
-        off = moments / (mass + LEAST)
-        # An object is in four windows, and is that of the one whose middle it is nearest to.
-        central = F.relu(1.25 - off.abs().amax(dim=2) / (CELL / 2) * 0.75)
-        best = (mass[..., 0] * central).topk(OBJECTS, dim=1).indices
-        guesses: Tensor = self.middles + off
-        return guesses.gather(1, best[..., None].expand(-1, -1, 2))
+        guesses: Tensor = self.middles + moments / (mass + LEAST)
+        best = mass.argmax(dim=1, keepdim=True).expand(-1, -1, 2)
+        return guesses.gather(1, best)[:, 0]
 
     def look(self, strength: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-        """As `find`, of objects that may have gone a step since they were `near`."""
+        """As `find`, of an object that may have gone a step since it was `near`."""
         guess, _ = self._centre(strength, near, self.far, self.of_far)
         return self.find(strength, guess)
 
     def find(self, strength: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-        """The objects of a picture `(N, H, W)` near `guess` `(N, K, 2)`: centres and masses."""
+        """The object of a picture `(N, H, W)` near `guess` `(N, 2)`: its centre and its mass."""
         return self._centre(strength, guess, self.near, self.of_near)
 
     def _centre(
         self, strength: Tensor, guess: Tensor, window: Tensor, measure: Tensor
     ) -> tuple[Tensor, Tensor]:
-        grid = self._grid(guess[:, :, None] + window)
-        seen = F.grid_sample(strength[:, None], grid, align_corners=False)[:, 0]  # (N, K, P)
-        mass, moments = (seen @ measure).split([1, 2], dim=2)
-        return guess + moments / (mass + LEAST), mass[..., 0] / self.usual
+        grid = self._grid(guess[:, None, None] + window)
+        seen = F.grid_sample(strength[:, None], grid, align_corners=False)[:, 0, 0]  # (N, P)
+        mass, moments = (seen @ measure).split([1, 2], dim=1)
+        return guess + moments / (mass + LEAST), mass[:, 0] / self.usual
 
     def _grid(self, points: Tensor) -> Tensor:
         """Rows and columns in pixels, as `grid_sample` wants them."""
         return (2 * points.flip(-1) + 1) / self.size - 1
 
     def views(self, past: Tensor, track: Track) -> Tensor:
-        """The last two frames around each object `(N, K, 6 * P)`, it in the middle of both."""
-        grid = self._grid(track.places[:, :, -1:] + self.around)
+        """The last two frames around the object `(N, 6 * P)`, it in the middle of both."""
+        grid = self._grid(track.places[:, None, -1:] + self.around)
         frames = past[:, -2:].flatten(1, 2)
         views = F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
-        return views.transpose(1, 2).flatten(2)
+        return views.flatten(1)
 
     def foretold(self, views: Tensor, track: Track, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each object will be `(N, K, 2)`, pixels, and the log-odds that it is `(N, K)`."""
+        """Where the object will be `(N, 2)`, pixels, and the log-odds that it is `(N,)`."""
         straight = line(track)
         told = self.numbers(self._told(track, straight))
-        h = self.surroundings(views) + told + self.action(action)[:, None]
-        by, weight, odds = full_precision(self.course(h)).split([2, 2, 1], dim=2)
+        h = self.surroundings(views) + told + self.action(action)
+        by, weight, odds = full_precision(self.course(h)).split([2, 2, 1], dim=1)
         place = straight.leads + weight * (straight.leads - straight.next) + by
-        return place, odds[..., 0]
+        return place, odds[:, 0]
 
     def _told(self, track: Track, straight: Line) -> Tensor:
-        """A track as a network wants to see it `(N, K, told)`.
+        """A track as a network wants to see it `(N, told)`.
 
         Places as distances from the newest and from a straight line, in which a tenth of a pixel
         counts; where the line leads and its speed in waves, by which it can tell where between two
         pixels an object is, and which of some speeds it has.
         """
-        here = track.places[:, :, -1:]
-        come = (here - track.places[:, :, :-1]) * track.known[..., None]
+        here = track.places[:, -1:]
+        come = (here - track.places[:, :-1]) * track.known[..., None]
         ages = torch.arange(self.history, 0, -1, device=here.device)[:, None]
-        apart = track.places - straight.leads[:, :, None] + ages * straight.speed[:, :, None]
-        apart = apart * track.known[:, :, :1, None]
+        apart = track.places - straight.leads[:, None] + ages * straight.speed[:, None]
+        apart = apart * track.known[:, :1, None]
         octaves = 2.0 ** torch.arange(OCTAVES, device=here.device) * 2 * math.pi / LONGEST
         phases = (
-            torch.stack((straight.speed, straight.leads), dim=2)[..., None] * octaves
-        ).flatten(2)
+            torch.stack((straight.speed, straight.leads), dim=1)[..., None] * octaves
+        ).flatten(1)
         parts = (
-            asinh_units(come, FINE).flatten(2) / 3,
-            come.flatten(2) / 3,
-            asinh_units(apart, FINE).flatten(2),
+            asinh_units(come, FINE).flatten(1) / 3,
+            come.flatten(1) / 3,
+            asinh_units(apart, FINE).flatten(1),
             track.known,
             phases.sin(),
             phases.cos(),
-            2 * here.flatten(2) / self.size - 1,
+            2 * here[:, 0] / self.size - 1,
         )
-        return torch.cat(parts, dim=2)
+        return torch.cat(parts, dim=1)
 
     def drawn(
         self, mean: Tensor, newest: Tensor, track: Track, place: Tensor, odds: Tensor
@@ -219,23 +215,17 @@ class Tracker(nn.Module):
         Args:
             mean: `(N, 3, H, W)`.
             newest: the newest frame's strength `(N, 1, H, W)`.
-            track: of the objects.
-            place: where each will be `(N, K, 2)`, pixels.
-            odds: the log-odds that it will.
+            track: of the object.
+            place: where it will be `(N, 2)`, pixels.
+            odds: the log-odds that it will `(N,)`.
         """
-        sure = _ramp(torch.sigmoid(odds), SURE)
-        mass = F.relu(track.mass - CERTAIN[0])
-        by = place - track.places[:, :, -1]
-        apart = (self.pixels - place[:, :, None]).square().sum(dim=3)  # (N, K, H * W)
-        near = torch.exp(-apart / (2 * SPREAD**2)).reshape(-1, OBJECTS, self.size, self.size)
-        weights = torch.cat((mass[..., None], mass[..., None] * by), dim=2)
-        sums = (weights[..., None, None] * near[:, :, None]).sum(dim=1)  # (N, 3, H, W)
-        field = sums[:, 1:] / (sums[:, :1] + LEAST)
-        points = self.pixels - field.flatten(2).transpose(1, 2)
+        points = self.pixels - (place - track.places[:, -1])[:, None]
         grid = self._grid(points).reshape(-1, self.size, self.size, 2)
         moved = F.grid_sample(newest, grid, mode="bicubic", align_corners=False).clamp(0, 1)
-        there = (moved * sums[:, :1] / (sums[:, :1] + FAINT))[:, 0] * self.seen
-        gate = (sure * mass).amax(dim=1) / (mass.amax(dim=1) + LEAST)
+        apart = (self.pixels - place[:, None]).square().sum(dim=2)
+        near = torch.exp(-apart / (2 * SPREAD**2)).reshape(-1, self.size, self.size)
+        there = moved[:, 0] * near / (near + FAINT) * self.seen
+        gate = _ramp(torch.sigmoid(odds), SURE) * _ramp(track.mass, CERTAIN)
         change = gate[:, None, None] * (there - self.strength(mean))
         return mean + change[:, None] * self.colour[:, None, None]
 
@@ -260,14 +250,14 @@ def _ramp(values: Tensor, span: tuple[float, float]) -> Tensor:
 
 
 def line(track: Track) -> Line:
-    """The straight line through all places of objects that are known so far back; else two."""
-    places, steps = track.places, track.places.shape[2]
-    here = places[:, :, -1]
-    came = (here - places[:, :, -2]) * track.known[:, :, -1:]
+    """The straight line through all places of an object that is known so far back; else two."""
+    places, steps = track.places, track.places.shape[1]
+    here = places[:, -1]
+    came = (here - places[:, -2]) * track.known[:, -1:]
     ages = torch.arange(steps, device=places.device) - (steps - 1) / 2
-    speed = (places * (ages / ages.square().sum())[:, None]).sum(dim=2)
-    leads = places.mean(dim=2) + (steps + 1) / 2 * speed
-    known = track.known[:, :, :1]
+    speed = (places * (ages / ages.square().sum())[:, None]).sum(dim=1)
+    leads = places.mean(dim=1) + (steps + 1) / 2 * speed
+    known = track.known[:, :1]
     return Line(
         here + came, here + came + known * (leads - here - came), came + known * (speed - came)
     )
