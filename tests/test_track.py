@@ -126,13 +126,14 @@ def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> N
     assert learn(tracker, flights, long) == 400
     told = with_errors(flights.track, 0.2, torch.Generator().manual_seed(1))
     with torch.no_grad():
-        place, odds = tracker.foretold(views_of(tracker, flights, told), told, flights.action)
-    off = (place - flights.next).norm(dim=1)
+        foretold = tracker.foretold(views_of(tracker, flights, told), told, flights.action)
+    off = (foretold.place - flights.next).norm(dim=1)
     straight = (line(told).next - flights.next).norm(dim=1)
     assert straight.amax() > 3  # where it turns
     assert off.amax() < 1
     assert off.mean() < straight.mean() / 3
-    assert (odds > 0).float().mean() > 0.95
+    assert (foretold.odds > 0).float().mean() > 0.95
+    assert (foretold.mass - 1).abs().mean() < 0.1
 
 
 @pytest.mark.parametrize(

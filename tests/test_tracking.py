@@ -109,6 +109,15 @@ def test_the_object_of_the_mean_is_put_where_it_will_be(off: tuple[float, float]
     assert (after - truth).abs().sum() < 0.35 * (mean - truth).abs().sum() or off[0] == 0.4
 
 
+def test_a_pale_ball_gets_its_mass_back() -> None:
+    one, places = tracker(), flight((1.5, 2.0))
+    pictures = BACK + 0.6 * (scene(places) - BACK)
+    with torch.no_grad():
+        after = one(pictures[:, -1], pictures[:, :-1], NOTHING)
+    assert torch.allclose(after, scene(places)[:, -1], atol=0.15)
+    assert one.strength(after).sum() == pytest.approx(4, abs=0.1)
+
+
 def test_what_is_not_the_object_stays() -> None:
     one, places = tracker(), flight((1.5, 2.2))
     with torch.no_grad():

@@ -35,7 +35,7 @@ TURN = 0.8  # pixels off a straight line, from which on an object has turned
 SHARES = {"turns": 0.5, "goes on": 0.4, "goes out of sight": 0.1}  # of the objects of an update
 RIGHT = 1.0  # pixels, within which the network is right
 EXACT = 0.03  # pixels, below which an error counts little
-ODDS = 0.1  # weight of saying whether it is right
+REST = 0.1  # weight of saying whether it is right, and how great it is
 LEAST = 0.05  # of `error`, the least that places are off
 
 
@@ -56,7 +56,12 @@ class Flights(NamedTuple):
     corner: Tensor  # (C, 2), the pixel in the middle of those
     action: Tensor  # (C,)
     next: Tensor  # (C, 2), pixels, where it is in the next frame
-    there: Tensor  # (C,), whether it is in sight there
+    mass: Tensor  # (C,), of the usual mass, that it has there
+
+    @property
+    def there(self) -> Tensor:
+        """Whether it is in sight in the next frame `(C,)`."""
+        return self.mass > CERTAIN[1]
 
     @property
     def kinds(self) -> list[Tensor]:
@@ -173,7 +178,7 @@ def _of_clips(tracker: Tracker, clips: Clips, device: str) -> Flights:
     pictures = clips.frames.to(device).movedim(-1, 2)  # (B, L+T, 3, H, W)
     last = torch.cat((pictures[:, length - 2 : -2], pictures[:, length - 1 : -1]), dim=2)
     views = _around(last.flatten(0, 1), corner, AROUND + MARGIN)
-    all_of_them = Flights(track, views, corner, actions, place, mass > CERTAIN[1])
+    all_of_them = Flights(track, views, corner, actions, place, mass)
     return chosen(all_of_them, (track.mass > CERTAIN[1]) & valid)
 
 
@@ -202,23 +207,24 @@ def learn(tracker: Tracker, flights: Flights, config: TrackConfig) -> int:
     """Train the network that tells where objects will be, and how sure that is; updates made."""
     device = flights.action.device
     generator = torch.Generator(device).manual_seed(config.seed)
-    odds = torch.zeros(len(flights.action), dtype=torch.float64, device=device)
+    chances = torch.zeros(len(flights.action), dtype=torch.float64, device=device)
     for share, kind in zip(SHARES.values(), flights.kinds, strict=True):
-        odds[kind] = share / max(1, int(kind.sum()))
-    cumulative = odds.cumsum(0)
+        chances[kind] = share / max(1, int(kind.sum()))
+    cumulative = chances.cumsum(0)
 
     def loss() -> Tensor:
         lots = torch.rand(config.batch, dtype=torch.float64, generator=generator, device=device)
-        rows = torch.searchsorted(cumulative, lots * cumulative[-1]).clamp(max=len(odds) - 1)
+        rows = torch.searchsorted(cumulative, lots * cumulative[-1]).clamp(max=len(chances) - 1)
         some = chosen(flights, rows)
         told = with_errors(some.track, config.error, generator)
-        place, sure = tracker.foretold(views_of(tracker, some, told), told, some.action)
-        off = (place - some.next).square().sum(dim=1)
+        foretold = tracker.foretold(views_of(tracker, some, told), told, some.action)
+        off = (foretold.place - some.next).square().sum(dim=1)
         # A distance, and not its square: some objects turn, and nobody knows which way.
         distance = (off * some.there + EXACT**2).sqrt()
         right = (some.there & (off.detach() < RIGHT**2)).float()
-        told_right = F.binary_cross_entropy_with_logits(sure, right)
-        return distance.mean() + ODDS * told_right
+        odds = F.binary_cross_entropy_with_logits(foretold.odds, right)
+        mass = ((foretold.mass - some.mass).abs() * some.there).mean()
+        return distance.mean() + REST * (odds + mass)
 
     parameters = list(tracker.requires_grad_(True).parameters())
     return descend_by_adam(parameters, loss, config)

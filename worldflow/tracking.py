@@ -30,6 +30,7 @@ LONGEST = 6.4  # pixels: the longest wave
 SPREAD = 1.5  # pixels around where it will be, within which it is drawn
 SURE = (0.3, 0.6)  # odds of being right, from which on it is moved, and in which entirely
 FAINT = 0.05  # how near a pixel is, of which half of what comes there is drawn
+BRIGHTER = 2.0  # times in a step, at most
 LEAST = 1e-3  # of a mass, so that nothing has a centre, too
 
 
@@ -39,6 +40,14 @@ class Track(NamedTuple):
     places: Tensor  # (N, L, 2), row and column in pixels; oldest first
     mass: Tensor  # (N,), in the newest frame, of the usual mass
     known: Tensor  # (N, L-1), whether it was followed back as far as that frame: 0 to 1
+
+
+class Foretold(NamedTuple):
+    """What the network says of it."""
+
+    place: Tensor  # (N, 2), where it will be, pixels
+    mass: Tensor  # (N,), of the usual mass
+    odds: Tensor  # (N,), log-odds that it will be there
 
 
 class Line(NamedTuple):
@@ -79,7 +88,7 @@ class Tracker(nn.Module):
             nn.SiLU(),
             nn.Linear(hidden, hidden),
             nn.SiLU(),
-            zeroed(nn.Linear(hidden, 5)),
+            zeroed(nn.Linear(hidden, 6)),
         )
         # How the object shows; until that is told, nothing does.
         for name, look in (
@@ -117,8 +126,8 @@ class Tracker(nn.Module):
         """
         strength = self.strength(past)
         track = self.track(strength)
-        place, odds = self.foretold(self.views(past, track), track, action)
-        return self.drawn(mean, strength[:, -1:], track, place, odds)
+        foretold = self.foretold(self.views(past, track), track, action)
+        return self.drawn(mean, strength[:, -1:], track, foretold)
 
     def strength(self, frames: Tensor) -> Tensor:
         """How much of each pixel is object: `(..., 3, H, W)` -> `(..., H, W)`, 0 to 1."""
@@ -171,14 +180,14 @@ class Tracker(nn.Module):
         views = F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
         return views.flatten(1)
 
-    def foretold(self, views: Tensor, track: Track, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the object will be `(N, 2)`, pixels, and the log-odds that it is `(N,)`."""
+    def foretold(self, views: Tensor, track: Track, action: Tensor) -> Foretold:
+        """Where the object will be, by all that is known."""
         straight = line(track)
         told = self.numbers(self._told(track, straight))
         h = self.surroundings(views) + told + self.action(action)
-        by, weight, odds = full_precision(self.course(h)).split([2, 2, 1], dim=1)
+        by, weight, rest = full_precision(self.course(h)).split([2, 2, 2], dim=1)
         place = straight.leads + weight * (straight.leads - straight.next) + by
-        return place, odds[:, 0]
+        return Foretold(place, 1 + rest[:, 0], rest[:, 1])
 
     def _told(self, track: Track, straight: Line) -> Tensor:
         """A track as a network wants to see it `(N, told)`.
@@ -207,25 +216,25 @@ class Tracker(nn.Module):
         )
         return torch.cat(parts, dim=1)
 
-    def drawn(
-        self, mean: Tensor, newest: Tensor, track: Track, place: Tensor, odds: Tensor
-    ) -> Tensor:
+    def drawn(self, mean: Tensor, newest: Tensor, track: Track, foretold: Foretold) -> Tensor:
         """`mean` with its object taken out, and that of the newest frame put where it will be.
 
         Args:
             mean: `(N, 3, H, W)`.
             newest: the newest frame's strength `(N, 1, H, W)`.
             track: of the object.
-            place: where it will be `(N, 2)`, pixels.
-            odds: the log-odds that it will `(N,)`.
+            foretold: of the same. A pale one gets its mass back, by twice of what it has at most.
         """
+        place = foretold.place
         points = self.pixels - (place - track.places[:, -1])[:, None]
         grid = self._grid(points).reshape(-1, self.size, self.size, 2)
         moved = F.grid_sample(newest, grid, mode="bicubic", align_corners=False).clamp(0, 1)
         apart = (self.pixels - place[:, None]).square().sum(dim=2)
         near = torch.exp(-apart / (2 * SPREAD**2)).reshape(-1, self.size, self.size)
-        there = moved[:, 0] * near / (near + FAINT) * self.seen
-        gate = _ramp(torch.sigmoid(odds), SURE) * _ramp(track.mass, CERTAIN)
+        shape = moved[:, 0] * near / (near + FAINT) * self.seen
+        brighter = foretold.mass * self.usual / (shape.sum(dim=(1, 2)) + LEAST)
+        there = (shape * brighter.clamp(0, BRIGHTER)[:, None, None]).clamp(max=1)
+        gate = _ramp(torch.sigmoid(foretold.odds), SURE) * _ramp(track.mass, CERTAIN)
         change = gate[:, None, None] * (there - self.strength(mean))
         return mean + change[:, None] * self.colour[:, None, None]
 
