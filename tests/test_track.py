@@ -15,7 +15,17 @@ from worldflow.dataset import open_dataset
 from worldflow.envs.objects import Look
 from worldflow.errors import InputError
 from worldflow.model import WorldModel, to_signed
-from worldflow.track import TrackConfig, follow, learn, show, track, views_of, with_errors
+from worldflow.track import (
+    PALE,
+    TrackConfig,
+    follow,
+    learn,
+    paled,
+    show,
+    track,
+    views_of,
+    with_errors,
+)
 from worldflow.tracking import AROUND, Tracker, line
 from worldflow.world import World
 
@@ -115,6 +125,22 @@ def test_views_are_those_that_the_tracker_sees(config: TrackConfig, tmp_path: Pa
     assert torch.allclose(there, tracker.views(past, seen)[0], atol=1e-4)
 
 
+def test_a_ball_is_paled_and_what_is_behind_it_is_not(config: TrackConfig, tmp_path: Path) -> None:
+    record_frames(tmp_path / "ball" / "a.episode", [frame(t) for t in range(61)])
+    dataset = open_dataset(tmp_path / "ball")
+    tracker = Tracker(4, SIZE, 3, hidden=8)
+    show(tracker, WHITE, dataset, seed=0)
+    flights = follow(tracker, dataset, config, "cpu")
+    views = views_of(tracker, flights, flights.track)
+    pale = paled(tracker, views, torch.Generator().manual_seed(0))
+    behind = views.unflatten(1, (2, 3, -1))[:, :, 0] < -0.7
+    before, after = (part.unflatten(1, (2, 3, -1))[:, :, 0] for part in (views, pale))
+    assert torch.allclose(before[behind], after[behind], atol=0.01)
+    left = ((after + 0.765) / (before + 0.765))[before > 0.7]
+    assert left.min() == pytest.approx(1 - PALE, abs=0.05)
+    assert left.max() == pytest.approx(1, abs=0.05)
+
+
 def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> None:
     torch.manual_seed(0)
     record_frames(tmp_path / "ball" / "a.episode", [frame(t) for t in range(257)])
@@ -122,8 +148,8 @@ def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> N
     tracker = Tracker(4, SIZE, 3, hidden=32)
     show(tracker, WHITE, dataset, seed=0)
     flights = follow(tracker, dataset, config, "cpu")
-    long = dataclasses.replace(config, steps=400, average=0.98, learning_rate=5e-3)
-    assert learn(tracker, flights, long) == 400
+    long = dataclasses.replace(config, steps=800, average=0.98, learning_rate=5e-3)
+    assert learn(tracker, flights, long) == 800
     told = with_errors(flights.track, 0.2, torch.Generator().manual_seed(1))
     with torch.no_grad():
         foretold = tracker.foretold(views_of(tracker, flights, told), told, flights.action)

@@ -36,6 +36,7 @@ SHARES = {"turns": 0.5, "goes on": 0.4, "goes out of sight": 0.1}  # of the obje
 RIGHT = 1.0  # pixels, within which the network is right
 EXACT = 0.03  # pixels, below which an error counts little
 REST = 0.1  # weight of saying whether it is right, and how great it is
+PALE = 0.6  # of its colour, that an object lacks in a view at most
 LEAST = 0.05  # of `error`, the least that places are off
 
 
@@ -217,7 +218,8 @@ def learn(tracker: Tracker, flights: Flights, config: TrackConfig) -> int:
         rows = torch.searchsorted(cumulative, lots * cumulative[-1]).clamp(max=len(chances) - 1)
         some = chosen(flights, rows)
         told = with_errors(some.track, config.error, generator)
-        foretold = tracker.foretold(views_of(tracker, some, told), told, some.action)
+        views = paled(tracker, views_of(tracker, some, told), generator)
+        foretold = tracker.foretold(views, told, some.action)
         off = (foretold.place - some.next).square().sum(dim=1)
         # A distance, and not its square: some objects turn, and nobody knows which way.
         distance = (off * some.there + EXACT**2).sqrt()
@@ -254,3 +256,15 @@ def views_of(tracker: Tracker, flights: Flights, told: Track) -> Tensor:
     grid = (off[:, None, None] + tracker.around).flip(-1) / rim
     views = F.grid_sample(flights.views.float() / 127.5 - 1, grid, align_corners=True)
     return views.flatten(1)
+
+
+def paled(tracker: Tracker, views: Tensor, generator: torch.Generator) -> Tensor:
+    """`views` with what has the object's colours paler, by up to PALE, as a dream may have it.
+
+    Or a network that sees a pale object says that it will be pale, and so it fades away.
+    """
+    frames = views.unflatten(1, (2, 3, -1))
+    contrast = (frames * tracker.channels[:, None]).sum(dim=2, keepdim=True) + tracker.bias
+    by = PALE * torch.rand((len(views), 1, 1, 1), generator=generator, device=generator.device)
+    pale: Tensor = frames - by * contrast.clamp(0, 1) * tracker.colour[:, None]
+    return pale.flatten(1)

@@ -27,9 +27,8 @@ CERTAIN = (0.125, 0.375)  # share of an object's usual mass: less is nothing, mo
 FINE = 0.1  # pixels
 OCTAVES = 4  # of the waves in which numbers are told
 LONGEST = 6.4  # pixels: the longest wave
-SPREAD = 1.5  # pixels around where it will be, within which it is drawn
+SPREAD = (4.0, 6.0)  # pixels from its centre: up to there it is drawn, and from there on not
 SURE = (0.3, 0.6)  # odds of being right, from which on it is moved, and in which entirely
-FAINT = 0.05  # how near a pixel is, of which half of what comes there is drawn
 BRIGHTER = 2.0  # times in a step, at most
 LEAST = 1e-3  # of a mass, so that nothing has a centre, too
 
@@ -229,9 +228,9 @@ class Tracker(nn.Module):
         points = self.pixels - (place - track.places[:, -1])[:, None]
         grid = self._grid(points).reshape(-1, self.size, self.size, 2)
         moved = F.grid_sample(newest, grid, mode="bicubic", align_corners=False).clamp(0, 1)
-        apart = (self.pixels - place[:, None]).square().sum(dim=2)
-        near = torch.exp(-apart / (2 * SPREAD**2)).reshape(-1, self.size, self.size)
-        shape = moved[:, 0] * near / (near + FAINT) * self.seen
+        apart = (self.pixels - place[:, None]).square().sum(dim=2).sqrt()
+        near = 1 - _ramp(apart, SPREAD).reshape(-1, self.size, self.size)
+        shape = moved[:, 0] * near * self.seen
         brighter = foretold.mass * self.usual / (shape.sum(dim=(1, 2)) + LEAST)
         there = (shape * brighter.clamp(0, BRIGHTER)[:, None, None]).clamp(max=1)
         gate = _ramp(torch.sigmoid(foretold.odds), SURE) * _ramp(track.mass, CERTAIN)
