@@ -29,6 +29,8 @@ OCTAVES = 4  # of the waves in which numbers are told
 LONGEST = 6.4  # pixels: the longest wave
 SPREAD = (4.0, 6.0)  # pixels from its centre: up to there it is drawn, and from there on not
 SURE = (0.3, 0.6)  # odds of being right, from which on it is moved, and in which entirely
+WHOLE = (0.5, 0.8)  # share of its mass, from which on the mean's object is whole
+NEAR = (0.75, 1.5)  # pixels from where it will be, up to which it is near
 BRIGHTER = 2.0  # times in a step, at most
 LEAST = 1e-3  # of a mass, so that nothing has a centre, too
 
@@ -126,7 +128,7 @@ class Tracker(nn.Module):
         strength = self.strength(past)
         track = self.track(strength)
         foretold = self.foretold(self.views(past, track), track, action)
-        return self.drawn(mean, strength[:, -1:], track, foretold)
+        return self.drawn(mean, strength[:, -1], track, foretold)
 
     def strength(self, frames: Tensor) -> Tensor:
         """How much of each pixel is object: `(..., 3, H, W)` -> `(..., H, W)`, 0 to 1."""
@@ -216,26 +218,38 @@ class Tracker(nn.Module):
         return torch.cat(parts, dim=1)
 
     def drawn(self, mean: Tensor, newest: Tensor, track: Track, foretold: Foretold) -> Tensor:
-        """`mean` with its object taken out, and that of the newest frame put where it will be.
+        """`mean` with its object taken out, and put where it will be.
+
+        What is put there is the mean's own object, if that is whole and near, for it has the shape
+        of a next one; else the newest frame's. A pale one gets its mass back, by twice of what it
+        has at most.
 
         Args:
             mean: `(N, 3, H, W)`.
-            newest: the newest frame's strength `(N, 1, H, W)`.
+            newest: the newest frame's strength `(N, H, W)`.
             track: of the object.
-            foretold: of the same. A pale one gets its mass back, by twice of what it has at most.
+            foretold: of the same.
         """
-        place = foretold.place
-        points = self.pixels - (place - track.places[:, -1])[:, None]
-        grid = self._grid(points).reshape(-1, self.size, self.size, 2)
-        moved = F.grid_sample(newest, grid, mode="bicubic", align_corners=False).clamp(0, 1)
+        place, in_mean = foretold.place, self.strength(mean)
+        led, mass = self.find(in_mean, place)
+        whole = _ramp(mass / (foretold.mass + LEAST), WHOLE)
+        near = whole * (1 - _ramp((led - place).norm(dim=1), NEAR))
+        new = self._shifted(in_mean, place - led)
+        old = self._shifted(newest, place - track.places[:, -1])
         apart = (self.pixels - place[:, None]).square().sum(dim=2).sqrt()
-        near = 1 - _ramp(apart, SPREAD).reshape(-1, self.size, self.size)
-        shape = moved[:, 0] * near * self.seen
+        window = 1 - _ramp(apart, SPREAD).reshape(-1, self.size, self.size)
+        shape = torch.lerp(old, new, near[:, None, None]) * window * self.seen
         brighter = foretold.mass * self.usual / (shape.sum(dim=(1, 2)) + LEAST)
         there = (shape * brighter.clamp(0, BRIGHTER)[:, None, None]).clamp(max=1)
         gate = _ramp(torch.sigmoid(foretold.odds), SURE) * _ramp(track.mass, CERTAIN)
-        change = gate[:, None, None] * (there - self.strength(mean))
+        change = gate[:, None, None] * (there - in_mean)
         return mean + change[:, None] * self.colour[:, None, None]
+
+    def _shifted(self, strength: Tensor, by: Tensor) -> Tensor:
+        """`strength` `(N, H, W)` moved by `by` `(N, 2)`, pixels."""
+        grid = self._grid(self.pixels - by[:, None]).reshape(-1, self.size, self.size, 2)
+        moved = F.grid_sample(strength[:, None], grid, mode="bicubic", align_corners=False)
+        return moved[:, 0].clamp(0, 1)
 
 
 def _places(along: Tensor) -> Tensor:
