@@ -27,11 +27,12 @@ def tracker(sure: float = 9.0) -> Tracker:
     return one
 
 
-def scene(places: Tensor) -> Tensor:
-    """A ball two pixels wide at each of `places` `(T, 2)`: frames `(1, T, 3, H, W)`."""
+def scene(places: Tensor, shape: tuple[float, float] = (2.0, 2.0)) -> Tensor:
+    """A ball of so many rows and columns at each of `places` `(T, 2)`: `(1, T, 3, H, W)`."""
     pixels = torch.arange(SIZE)
     rows, columns = (
-        (1.5 - (pixels - place[:, None]).abs()).clamp(0, 1) for place in places.unbind(dim=1)
+        ((side + 1) / 2 - (pixels - place[:, None]).abs()).clamp(0, 1)
+        for side, place in zip(shape, places.unbind(dim=1), strict=True)
     )
     frames = BACK + rows[:, :, None] * columns[:, None] * (1 - BACK)  # (T, H, W)
     return frames[:, None].repeat(1, 3, 1, 1)[None]
@@ -116,6 +117,19 @@ def test_a_pale_ball_gets_its_mass_back() -> None:
         after = one(pictures[:, -1], pictures[:, :-1], NOTHING)
     assert torch.allclose(after, scene(places)[:, -1], atol=0.15)
     assert one.strength(after).sum() == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.parametrize(("off", "kept"), [(0.3, True), (2.5, False)])
+def test_it_has_the_shape_that_the_mean_gives_it_near_by(off: float, kept: bool) -> None:
+    one, places = tracker(), flight((1.5, 2.0))
+    long = (1.0, 4.0)
+    mean = scene(places + torch.tensor([0.0, off]), long)[:, -1]
+    with torch.no_grad():
+        after = one(mean, scene(places)[:, :-1], NOTHING)
+    of_mean, of_newest = (
+        (after - scene(places, shape)[:, -1]).abs().sum() for shape in (long, (2.0, 2.0))
+    )
+    assert (of_mean < 0.5 * of_newest) if kept else (of_newest < 0.5 * of_mean)
 
 
 def test_what_is_not_the_object_stays() -> None:

@@ -236,11 +236,12 @@ class Tracker(nn.Module):
         near = whole * (1 - _ramp((led - place).norm(dim=1), NEAR))
         new = self._shifted(in_mean, place - led)
         old = self._shifted(newest, place - track.places[:, -1])
-        apart = (self.pixels - place[:, None]).square().sum(dim=2).sqrt()
+        apart = (self.pixels - place[:, None]).square().sum(dim=2)
+        apart = apart.clamp(min=LEAST).sqrt()  # whose gradient at 0 is none
         window = 1 - _ramp(apart, SPREAD).reshape(-1, self.size, self.size)
         shape = torch.lerp(old, new, near[:, None, None]) * window * self.seen
         brighter = foretold.mass * self.usual / (shape.sum(dim=(1, 2)) + LEAST)
-        there = (shape * brighter.clamp(0, BRIGHTER)[:, None, None]).clamp(max=1)
+        there = (shape * brighter.clamp(0.0, BRIGHTER)[:, None, None]).clamp(max=1.0)
         gate = _ramp(torch.sigmoid(foretold.odds), SURE) * _ramp(track.mass, CERTAIN)
         change = gate[:, None, None] * (there - in_mean)
         return mean + change[:, None] * self.colour[:, None, None]
