@@ -126,7 +126,7 @@ def test_gradients_reach_every_parameter() -> None:
     loss = loss + outcome.frame.square().sum() + outcome.termination_logit.sum()
     (loss + outcome.reward_logits.square().sum()).backward()
     idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert idle == []
+    assert not idle
 
 
 def test_bytes_survive_the_round_trip() -> None:

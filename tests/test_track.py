@@ -17,6 +17,7 @@ from worldflow.errors import InputError
 from worldflow.model import WorldModel, to_signed
 from worldflow.track import (
     PALE,
+    Flights,
     TrackConfig,
     follow,
     learn,
@@ -45,6 +46,17 @@ def frame(t: int) -> NDArray[np.uint8]:
     column = abs((2 * t) % (2 * (SIZE - 2)) - (SIZE - 2))
     picture[6:8, column : column + 2] = (230, 30, 130)
     return picture
+
+
+def followed(
+    config: TrackConfig, folder: Path, steps: int, hidden: int = 8
+) -> tuple[Tracker, Flights]:
+    """The ball of a recording of so many steps, by a new tracker."""
+    record_frames(folder / "ball" / "a.episode", [frame(t) for t in range(steps + 1)])
+    dataset = open_dataset(folder / "ball")
+    tracker = Tracker(4, SIZE, 3, hidden)
+    show(tracker, WHITE, dataset, seed=0)
+    return tracker, follow(tracker, dataset, config, "cpu")
 
 
 def test_only_the_tracker_moves(config: TrackConfig) -> None:
@@ -85,20 +97,14 @@ def test_the_same_command_makes_the_same_world(config: TrackConfig, tmp_path: Pa
 
 
 def test_the_world_is_told_what_its_object_looks_like(config: TrackConfig, tmp_path: Path) -> None:
-    record_frames(tmp_path / "ball" / "a.episode", [frame(t) for t in range(60)])
-    tracker = Tracker(4, SIZE, 3, hidden=8)
-    show(tracker, WHITE, open_dataset(tmp_path / "ball"), seed=0)
+    tracker, _ = followed(config, tmp_path, 59)
     assert torch.allclose(tracker.colour, torch.tensor([200.0, 0.0, 100.0]) / 127.5, atol=1e-3)
     strength = tracker.strength(to_signed(torch.from_numpy(frame(3))))
     assert strength.sum() == pytest.approx(4, abs=1e-3)
 
 
 def test_a_ball_is_followed_in_recordings(config: TrackConfig, tmp_path: Path) -> None:
-    record_frames(tmp_path / "ball" / "a.episode", [frame(t) for t in range(61)])
-    dataset = open_dataset(tmp_path / "ball")
-    tracker = Tracker(4, SIZE, 3, hidden=8)
-    show(tracker, WHITE, dataset, seed=0)
-    flights = follow(tracker, dataset, config, "cpu")
+    _, flights = followed(config, tmp_path, 60)
     assert len(flights.action) == 60
     assert flights.there.all()
     gone = flights.next - flights.track.places[:, -1]
@@ -111,13 +117,9 @@ def test_a_ball_is_followed_in_recordings(config: TrackConfig, tmp_path: Path) -
 
 
 def test_views_are_those_that_the_tracker_sees(config: TrackConfig, tmp_path: Path) -> None:
-    frames = [frame(t) for t in range(6)]
-    record_frames(tmp_path / "ball" / "a.episode", frames)
-    dataset = open_dataset(tmp_path / "ball")
-    tracker = Tracker(4, SIZE, 3, hidden=8)
-    show(tracker, WHITE, dataset, seed=0)
-    flights = follow(tracker, dataset, config, "cpu")
-    past = to_signed(torch.from_numpy(np.stack(frames[1:5])))[None]  # a step with its whole past
+    tracker, flights = followed(config, tmp_path, 5)
+    frames = np.stack([frame(t) for t in range(1, 5)])
+    past = to_signed(torch.from_numpy(frames))[None]  # of a step with its whole past
     seen = tracker.track(tracker.strength(past))
     index = int((flights.track.places - seen.places).abs().sum(dim=(1, 2)).argmin())
     there = views_of(tracker, flights, flights.track)[index]
@@ -126,11 +128,7 @@ def test_views_are_those_that_the_tracker_sees(config: TrackConfig, tmp_path: Pa
 
 
 def test_a_ball_is_paled_and_what_is_behind_it_is_not(config: TrackConfig, tmp_path: Path) -> None:
-    record_frames(tmp_path / "ball" / "a.episode", [frame(t) for t in range(61)])
-    dataset = open_dataset(tmp_path / "ball")
-    tracker = Tracker(4, SIZE, 3, hidden=8)
-    show(tracker, WHITE, dataset, seed=0)
-    flights = follow(tracker, dataset, config, "cpu")
+    tracker, flights = followed(config, tmp_path, 60)
     views = views_of(tracker, flights, flights.track)
     pale = paled(tracker, views, torch.Generator().manual_seed(0))
     behind = views.unflatten(1, (2, 3, -1))[:, :, 0] < -0.7
@@ -143,11 +141,7 @@ def test_a_ball_is_paled_and_what_is_behind_it_is_not(config: TrackConfig, tmp_p
 
 def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    record_frames(tmp_path / "ball" / "a.episode", [frame(t) for t in range(257)])
-    dataset = open_dataset(tmp_path / "ball")
-    tracker = Tracker(4, SIZE, 3, hidden=32)
-    show(tracker, WHITE, dataset, seed=0)
-    flights = follow(tracker, dataset, config, "cpu")
+    tracker, flights = followed(config, tmp_path, 256, hidden=32)
     long = dataclasses.replace(config, steps=800, average=0.98, learning_rate=5e-3)
     assert learn(tracker, flights, long) == 800
     told = with_errors(flights.track, 0.2, torch.Generator().manual_seed(1))

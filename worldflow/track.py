@@ -263,8 +263,7 @@ def paled(tracker: Tracker, views: Tensor, generator: torch.Generator) -> Tensor
 
     Or a network that sees a pale object says that it will be pale, and so it fades away.
     """
-    frames = views.unflatten(1, (2, 3, -1))
-    contrast = (frames * tracker.channels[:, None]).sum(dim=2, keepdim=True) + tracker.bias
+    frames = views.reshape(len(views), 2, 3, 2 * AROUND + 1, 2 * AROUND + 1)
     by = PALE * torch.rand((len(views), 1, 1, 1), generator=generator, device=generator.device)
-    pale: Tensor = frames - by * contrast.clamp(0, 1) * tracker.colour[:, None]
-    return pale.flatten(1)
+    lacks = by * tracker.likeness(frames)
+    return (frames - lacks[:, :, None] * tracker.colour[:, None, None]).flatten(1)

@@ -132,8 +132,12 @@ class Tracker(nn.Module):
 
     def strength(self, frames: Tensor) -> Tensor:
         """How much of each pixel is object: `(..., 3, H, W)` -> `(..., H, W)`, 0 to 1."""
-        contrast = (frames * self.channels[:, None, None]).sum(dim=-3)
-        return (contrast + self.bias).clamp(0, 1) * self.seen
+        return self.likeness(frames) * self.seen
+
+    def likeness(self, pictures: Tensor) -> Tensor:
+        """The same of pictures of any size, wherever they are of: by their colours alone."""
+        contrast = (pictures * self.channels[:, None, None]).sum(dim=-3)
+        return (contrast + self.bias).clamp(0, 1)
 
     def track(self, strength: Tensor) -> Track:
         """The newest frame's greatest object, followed back; `strength` `(N, L, H, W)`."""
