@@ -3,7 +3,8 @@
 A *strength map* tells how much of each pixel `(..., 64, 64)` of frames `(..., 64, 64, 3)` is ball:
 0 none, 1 all of it. An area-resized ball is spread over several pixels, and a fading one is weak:
 both are read off the same map. Only places where nothing else has the ball's colour are looked
-at, so that paddles, walls and scores never count.
+at, so that paddles, walls and scores never count. Where it flies among things of its colours, one
+frame cannot tell, and some in a row can: by what has come (worldflow/tracking.py).
 The maps were held against the console's memory (tests/envs/test_objects.py).
 """
 
@@ -21,16 +22,17 @@ class Look(NamedTuple):
     """How a small object shows: by colours that nothing else has where it is looked for."""
 
     channels: tuple[int, int, int]  # of red, green and blue, what adds to the contrast: 1, 0, -1
-    none: int  # the contrast of what is behind it
-    all_of_it: int  # its own
+    none: NDArray[np.int64]  # (SIZE, SIZE), the contrast of what is behind it
+    contrast: int  # its own with that
     seen: NDArray[np.bool_]  # (SIZE, SIZE), where it is looked for
+    among: NDArray[np.bool_]  # (SIZE, SIZE), where it flies among things of its colours instead
     mass: float  # pixels' worth of it in a usual frame
 
     def strength(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The contrast of each pixel, from `none` to `all_of_it` as 0 to 1, where it is `seen`."""
+        """The contrast of each pixel in shares of its own, 0 to 1, where it is `seen`."""
         contrast = frames.astype(np.float32) @ np.array(self.channels, np.float32)
-        share = np.clip((contrast - self.none) / (self.all_of_it - self.none), 0.0, 1.0)
-        return np.asarray(share * self.seen)
+        share = np.clip((contrast - self.none) / self.contrast, 0.0, 1.0)
+        return np.asarray(share * self.seen, np.float32)
 
 
 def _places(rows: tuple[slice, ...], columns: tuple[slice, ...]) -> NDArray[np.bool_]:
@@ -41,19 +43,27 @@ def _places(rows: tuple[slice, ...], columns: tuple[slice, ...]) -> NDArray[np.b
     return places
 
 
+_NOWHERE = np.zeros((SIZE, SIZE), np.bool_)
+_ANYWHERE = np.ones((SIZE, SIZE), np.int64)
 _COURT = _places((slice(13, 64),), (slice(2, 62),))
 _AROUND_WALL = _places((slice(10, 17), slice(29, 57)), (slice(3, 61),))
+_IN_WALL = _places((slice(17, 29),), (slice(3, 61),))
+_SIDES = _places((slice(None),), (slice(3, 4), slice(60, 61)))  # a fifth of them is grey
 _BESIDE_PADDLES = _places((slice(11, 59),), (slice(0, 5), slice(9, 56), slice(58, 64)))
 
 LOOKS = {
     # Yellow in the court; all else there is bluish: red less blue tells them apart.
-    "bounce": Look((1, 0, -1), none=-20, all_of_it=215, seen=_COURT, mass=9.0),
-    # Red on black, between the ceiling and the wall and between the wall and the paddle. Within
-    # the wall's rows the console draws the ball in the colour of the bricks beside it, so nobody
-    # can tell it from them there.
-    "ALE/Breakout-v5": Look((1, -1, 0), none=0, all_of_it=128, seen=_AROUND_WALL, mass=1.6),
+    "bounce": Look((1, 0, -1), -20 * _ANYWHERE, 235, seen=_COURT, among=_NOWHERE, mass=9.0),
+    # On black, grey between the ceiling and the wall, and red between the wall and the paddle.
+    # Within the wall's rows the console draws it in the colour of the bricks beside it, so nobody
+    # can tell it from them in one frame.
+    "ALE/Breakout-v5": Look(
+        (1, 1, 1), 84 * _SIDES, 344, seen=_AROUND_WALL, among=_IN_WALL, mass=1.6
+    ),
     # White on brown, between the walls and beside the paddles' columns.
-    "ALE/Pong-v5": Look((0, 0, 1), none=17, all_of_it=236, seen=_BESIDE_PADDLES, mass=1.5),
+    "ALE/Pong-v5": Look(
+        (0, 0, 1), 17 * _ANYWHERE, 219, seen=_BESIDE_PADDLES, among=_NOWHERE, mass=1.5
+    ),
 }
 """The games that define an object, by the id that their episodes name."""
 

@@ -16,12 +16,10 @@ from worldflow.envs.objects import Look
 from worldflow.errors import InputError
 from worldflow.model import WorldModel, to_signed
 from worldflow.track import (
-    PALE,
     Flights,
     TrackConfig,
     follow,
     learn,
-    paled,
     show,
     track,
     views_of,
@@ -30,7 +28,8 @@ from worldflow.track import (
 from worldflow.tracking import AROUND, Tracker, line
 from worldflow.world import World
 
-WHITE = Look((1, 0, 0), none=30, all_of_it=230, seen=np.ones((SIZE, SIZE), np.bool_), mass=4.0)
+EVERYWHERE = np.ones((SIZE, SIZE), np.bool_)
+WHITE = Look((1, 0, 0), 30 * EVERYWHERE, 200, seen=EVERYWHERE, among=~EVERYWHERE, mass=4.0)
 
 
 @pytest.fixture
@@ -41,10 +40,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackConfig:
 
 
 def frame(t: int) -> NDArray[np.uint8]:
-    """A ball of two by two pixels that goes to and fro, two pixels a step."""
+    """A ball of two by two pixels that goes to and fro, two pixels a step, before a green slope."""
     picture = np.full((SIZE, SIZE, 3), 30, np.uint8)
+    picture[..., 1] = 15 * np.arange(SIZE)
     column = abs((2 * t) % (2 * (SIZE - 2)) - (SIZE - 2))
-    picture[6:8, column : column + 2] = (230, 30, 130)
+    picture[6:8, column : column + 2, ::2] = (230, 130)
     return picture
 
 
@@ -98,8 +98,9 @@ def test_the_same_command_makes_the_same_world(config: TrackConfig, tmp_path: Pa
 
 def test_the_world_is_told_what_its_object_looks_like(config: TrackConfig, tmp_path: Path) -> None:
     tracker, _ = followed(config, tmp_path, 59)
-    assert torch.allclose(tracker.colour, torch.tensor([200.0, 0.0, 100.0]) / 127.5, atol=1e-3)
-    strength = tracker.strength(to_signed(torch.from_numpy(frame(3))))
+    colour = torch.tensor([200.0, 0.0, 100.0])[:, None] / 127.5  # in all rows
+    assert torch.allclose(tracker.colours, colour.expand(3, SIZE), atol=1e-3)
+    strength = tracker.strength(to_signed(torch.from_numpy(frame(3)))[None, None])
     assert strength.sum() == pytest.approx(4, abs=1e-3)
 
 
@@ -109,34 +110,54 @@ def test_a_ball_is_followed_in_recordings(config: TrackConfig, tmp_path: Path) -
     assert flights.there.all()
     gone = flights.next - flights.track.places[:, -1]
     assert torch.allclose(gone.abs(), torch.tensor([0.0, 2.0]), atol=0.05)
-    turns, goes_on, out_of_sight = (int(kind.sum()) for kind in flights.kinds)
+    turns, goes_on, comes, out_of_sight = (int(kind.sum()) for kind in flights.kinds)
     # It turns at the walls, once in seven steps, and is on a bent line for two more.
     assert turns + goes_on == 60
     assert 60 / 7 - 2 < turns < 3 * 60 / 7 + 2
-    assert out_of_sight == 0
+    assert comes == out_of_sight == 0
+
+
+def test_a_ball_is_remembered_while_it_is_hidden(config: TrackConfig, tmp_path: Path) -> None:
+    """Under a bar, for one step; where it will come out is what is to be learned."""
+    frames = [frame(t) for t in range(61)]
+    for picture in frames:
+        picture[6:8, 8:10, ::2] = 30
+    record_frames(tmp_path / "bar" / "a.episode", frames)
+    dataset = open_dataset(tmp_path / "bar")
+    tracker = Tracker(4, SIZE, 3, 8)
+    show(tracker, WHITE, dataset, seed=0)
+    flights = follow(tracker, dataset, config, "cpu")
+    assert len(flights.action) == 60
+    comes, goes = flights.kinds[2:]
+    assert torch.equal(comes, flights.track.seen[:, -1] == 0)
+    # It passes there twice in fourteen steps.
+    assert comes.sum() == pytest.approx(60 / 7, abs=1)
+    assert goes.sum() == pytest.approx(60 / 7, abs=1)
+    far = (flights.next - flights.track.here)[comes].abs()
+    assert torch.allclose(far, torch.tensor([0.0, 4.0]), atol=0.05)
 
 
 def test_views_are_those_that_the_tracker_sees(config: TrackConfig, tmp_path: Path) -> None:
     tracker, flights = followed(config, tmp_path, 5)
     frames = np.stack([frame(t) for t in range(1, 5)])
     past = to_signed(torch.from_numpy(frames))[None]  # of a step with its whole past
-    seen = tracker.track(tracker.strength(past))
+    strength = tracker.strength(past)
+    seen = tracker.track(strength)
     index = int((flights.track.places - seen.places).abs().sum(dim=(1, 2)).argmin())
     there = views_of(tracker, flights, flights.track)[index]
     assert there.shape == (6 * (2 * AROUND + 1) ** 2,)
-    assert torch.allclose(there, tracker.views(past, seen)[0], atol=1e-4)
+    in_play = tracker.views(past, strength, seen)[0]
+    assert torch.allclose(there, in_play, atol=1 / 127)  # bytes
+    assert in_play.std() > 0.1
 
 
-def test_a_ball_is_paled_and_what_is_behind_it_is_not(config: TrackConfig, tmp_path: Path) -> None:
-    tracker, flights = followed(config, tmp_path, 60)
-    views = views_of(tracker, flights, flights.track)
-    pale = paled(tracker, views, torch.Generator().manual_seed(0))
-    behind = views.unflatten(1, (2, 3, -1))[:, :, 0] < -0.7
-    before, after = (part.unflatten(1, (2, 3, -1))[:, :, 0] for part in (views, pale))
-    assert torch.allclose(before[behind], after[behind], atol=0.01)
-    left = ((after + 0.765) / (before + 0.765))[before > 0.7]
-    assert left.min() == pytest.approx(1 - PALE, abs=0.05)
-    assert left.max() == pytest.approx(1, abs=0.05)
+def test_views_do_not_show_the_ball_itself(config: TrackConfig, tmp_path: Path) -> None:
+    """Or it would be told by them where the ball is, and in training only."""
+    _, flights = followed(config, tmp_path, 60)
+    red, green, blue = flights.views.unflatten(1, (2, 3)).float().unbind(dim=2)
+    for flat in (red, blue):
+        assert (flat - 30).abs().max() < 3
+    assert green.std() > 30
 
 
 def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> None:
@@ -144,7 +165,7 @@ def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> N
     tracker, flights = followed(config, tmp_path, 256, hidden=32)
     long = dataclasses.replace(config, steps=800, average=0.98, learning_rate=5e-3)
     assert learn(tracker, flights, long) == 800
-    told = with_errors(flights.track, 0.2, torch.Generator().manual_seed(1))
+    told = with_errors(flights.track, 0.07, torch.Generator().manual_seed(1))
     with torch.no_grad():
         foretold = tracker.foretold(views_of(tracker, flights, told), told, flights.action)
     off = (foretold.place - flights.next).norm(dim=1)
@@ -152,7 +173,7 @@ def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> N
     assert straight.amax() > 3  # where it turns
     assert off.amax() < 1
     assert off.mean() < straight.mean() / 3
-    assert (foretold.odds > 0).float().mean() > 0.95
+    assert (foretold.right > 0).float().mean() > 0.95
     assert (foretold.mass - 1).abs().mean() < 0.1
 
 

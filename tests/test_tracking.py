@@ -14,7 +14,7 @@ SIZE, HISTORY, ACTIONS = 32, 4, 3
 BACK = -0.5
 
 
-def tracker(sure: float = 9.0) -> Tracker:
+def tracker(sure: float = 9.0, in_sight: float = 9.0) -> Tracker:
     """Told to go straight on, with log-odds of `sure` for it; the object is white on grey."""
     one = Tracker(HISTORY, SIZE, ACTIONS, hidden=16)
     with torch.no_grad():
@@ -22,8 +22,9 @@ def tracker(sure: float = 9.0) -> Tracker:
         one.bias.fill_(-BACK / (1 - BACK))
         one.seen.fill_(1)
         one.usual.fill_(4)
-        one.colour.fill_(1 - BACK)
-        one.course[-1].bias[-1] = sure  # type: ignore[union-attr, index]
+        one.colours.fill_(1 - BACK)
+        one.course[-1].bias[-2] = sure  # type: ignore[union-attr, index]
+        one.course[-1].bias[-1] = in_sight  # type: ignore[union-attr, index]
     return one
 
 
@@ -46,7 +47,7 @@ def flight(speed: tuple[float, float], at: tuple[float, float] = (16.0, 14.0)) -
 
 def place_in(one: Tracker, picture: Tensor, near: Tensor) -> Tensor:
     """Where the object of `picture` `(1, 3, H, W)` is `(2,)`."""
-    place, _ = one.look(one.strength(picture), near[None])
+    place, _ = one.near_by(one.strength(picture[None])[:, 0], near[None])
     return place[0]
 
 
@@ -60,7 +61,7 @@ def test_a_ball_is_followed_back(speed: tuple[float, float]) -> None:
     with torch.no_grad():
         track = one.track(one.strength(scene(places)[:, :-1]))
     assert torch.allclose(track.places[0], places[:-1], atol=0.05)
-    assert track.mass[0] == pytest.approx(1, abs=0.1)
+    assert torch.allclose(track.here[0], places[-2], atol=0.05)
     assert (track.known[0] == 1).all()
 
 
@@ -81,15 +82,74 @@ def test_a_ball_that_has_just_come_is_known_no_further_back() -> None:
     pictures[:, :2] = BACK
     with torch.no_grad():
         track = one.track(one.strength(pictures))
-    assert track.known[0].tolist() == [0, 0, 1]
+    assert track.known[0].tolist() == [0, 0, 1, 1]
     straight = line(track)
     assert torch.allclose(straight.leads[0], places[-1], atol=0.1)
+
+
+def test_where_a_ball_was_is_remembered_while_it_is_hidden() -> None:
+    one, places = tracker(), flight((1.5, 2.0))
+    pictures = scene(places)[:, :-1]
+    pictures[:, 2:] = BACK
+    with torch.no_grad():
+        track = one.track(one.strength(pictures))
+    assert track.seen[0].tolist() == [1, 1, 0, 0]
+    assert torch.allclose(track.here[0], places[1], atol=0.05)
+    straight = line(track)
+    assert torch.allclose(straight.leads, track.here)
+    assert not straight.speed.any()
+
+
+def test_a_hidden_ball_is_drawn_as_it_was_when_it_comes_in_sight() -> None:
+    one, places = tracker(), flight((0.0, 0.0))
+    pictures = scene(places, (1.0, 4.0))
+    pictures[:, -2] = BACK
+    with torch.no_grad():
+        after = one(pictures[:, -2], pictures[:, :-1], NOTHING)
+    assert torch.allclose(after, pictures[:, -1], atol=0.05)
+
+
+@pytest.mark.parametrize(("in_sight", "kept"), [(-9.0, 0.0), (9.0, 1.0)])
+def test_what_will_not_be_in_sight_is_taken_out(in_sight: float, kept: float) -> None:
+    places = flight((1.5, 2.0))
+    pictures = scene(places)
+    with torch.no_grad():
+        after = tracker(-9.0, in_sight)(pictures[:, -1], pictures[:, :-1], NOTHING)
+    assert torch.allclose(after, BACK + kept * (pictures[:, -1] - BACK), atol=1e-4)
+
+
+def test_among_things_like_it_what_comes_is_the_object() -> None:
+    """A brick that stands or breaks is none; one flies between them."""
+    one, places = tracker(), flight((1.5, 2.0))
+    one.among.fill_(1)
+    pictures = scene(places)
+    bricks = torch.full((SIZE, SIZE), BACK)
+    bricks[3:6, 2:30] = bricks[22:24, 2:9] = 1.0
+    pictures = torch.maximum(pictures, bricks)
+    pictures[:, 2:, :, 22:24, 2:5] = BACK  # it breaks
+    with torch.no_grad():
+        strength = one.strength(pictures)
+        track = one.track(strength[:, :-1])
+    assert not strength[:, 0].any()
+    assert not strength[..., 22:24, 2:9].any()
+    assert not strength[..., 3:6, :].any()
+    assert track.seen[0].tolist() == [0, 1, 1, 1]
+    assert torch.allclose(track.places[0, 1:], places[1:-1], atol=0.15)
+
+
+def test_what_is_too_far_away_is_another() -> None:
+    one, places = tracker(), flight((1.0, 0.5))
+    pictures = scene(places)[:, :-1]
+    pictures[:, 1] = scene(torch.tensor([[2.0, 30.0]]).expand(HISTORY, 2))[:, 0]
+    with torch.no_grad():
+        track = one.track(one.strength(pictures))
+    assert track.seen[0].tolist() == [1, 0, 1, 1]
 
 
 def test_a_line_goes_through_all_places_that_are_known() -> None:
     places = flight((1.5, 2.0))[:-1].clone()
     places[-1] += 0.4  # each place counts
-    track = Track(places[None], torch.ones(1), torch.ones(1, HISTORY - 1))
+    track = Track(places[None], torch.ones(1, HISTORY))
     straight = line(track)
     slope, offset = np.polyfit(range(HISTORY), places.numpy(), 1)
     assert np.allclose(straight.speed[0], slope, atol=1e-5)
@@ -106,7 +166,7 @@ def test_the_object_of_the_mean_is_put_where_it_will_be(off: tuple[float, float]
     with torch.no_grad():
         after = one(mean, past, NOTHING)
     assert torch.allclose(place_in(one, after, places[-1]), places[-1], atol=0.1)
-    assert one.strength(after).sum() == pytest.approx(4, abs=0.3)
+    assert one.strength(after[None]).sum() == pytest.approx(4, abs=0.3)
     assert (after - truth).abs().sum() < 0.35 * (mean - truth).abs().sum() or off[0] == 0.4
 
 
@@ -116,7 +176,7 @@ def test_a_pale_ball_gets_its_mass_back() -> None:
     with torch.no_grad():
         after = one(pictures[:, -1], pictures[:, :-1], NOTHING)
     assert torch.allclose(after, scene(places)[:, -1], atol=0.15)
-    assert one.strength(after).sum() == pytest.approx(4, abs=0.1)
+    assert one.strength(after[None]).sum() == pytest.approx(4, abs=0.1)
 
 
 @pytest.mark.parametrize(("off", "kept"), [(0.3, True), (2.5, False)])
@@ -162,7 +222,7 @@ def test_an_object_looks_as_its_game_defines_it(game: str) -> None:
     one = Tracker(HISTORY, 64, ACTIONS, hidden=16)
     tell_look(one, LOOKS[game])
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    strength = one.strength(to_signed(torch.from_numpy(frames)))
+    strength = one.strength(to_signed(torch.from_numpy(frames))[:, None])[:, 0]
     assert np.allclose(strength, LOOKS[game].strength(frames), atol=1e-5)
 
 

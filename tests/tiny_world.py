@@ -44,8 +44,9 @@ def look_for_red(tracker: Tracker) -> None:
     tracker.channels.copy_(torch.tensor([1.0, -0.5, -0.5]))
     tracker.bias.fill_(-0.5)
     tracker.seen.fill_(1)
+    tracker.among[: SIZE // 2].fill_(1)
     tracker.usual.fill_(10)
-    tracker.colour.copy_(torch.tensor([0.9, -0.3, -0.4]))
+    tracker.colours.copy_(torch.tensor([0.9, -0.3, -0.4])[:, None])
 
 
 def tiny_world(seed: int = 0) -> World:

@@ -15,29 +15,32 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from worldflow.cost import quick_type
 from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.envs.objects import Look, look_of
 from worldflow.errors import InputError
-from worldflow.model import to_signed
+from worldflow.model import to_bytes, to_signed
+from worldflow.optimizer import Muon, move
 from worldflow.own_pictures import normal
-from worldflow.ripe import RipeConfig, descend_by_adam, reshaped, train_part
-from worldflow.tracking import AROUND, CERTAIN, Track, Tracker, line
+from worldflow.ripe import RipeConfig, descend, reshaped, train_part
+from worldflow.tracking import AROUND, CERTAIN, Track, Tracker, line, near_enough
 from worldflow.world import World
 
 CLIP = 32  # steps that are looked at in a row
 LOOKED = 16  # clips looked at side by side
 MARGIN = 3  # pixels by which the place that is told may be off
-BACKDROP = 256  # frames whose median is what is behind an object
+SHOWN = 4096  # steps that its colours are read off
 TURN = 0.8  # pixels off a straight line, from which on an object has turned
-SHARES = {"turns": 0.5, "goes on": 0.4, "goes out of sight": 0.1}  # of the objects of an update
+# Of the objects of an update.
+SHARES = {"turns": 0.5, "goes on": 0.35, "comes in sight": 0.05, "goes out of sight": 0.1}
 RIGHT = 1.0  # pixels, within which the network is right
 EXACT = 0.03  # pixels, below which an error counts little
 REST = 0.1  # weight of saying whether it is right, and how great it is
-PALE = 0.6  # of its colour, that an object lacks in a view at most
 LEAST = 0.05  # of `error`, the least that places are off
+MISSED = 3  # times of it, that they are off since a turn
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Flights(NamedTuple):
     """Objects of recorded frames, and where they are in the next: C of them."""
 
     track: Track
-    views: Tensor  # uint8 (C, 6, V, V), the last two frames around them
+    views: Tensor  # uint8 (C, 6, V, V), the last two frames around their last places, without them
     corner: Tensor  # (C, 2), the pixel in the middle of those
     action: Tensor  # (C,)
     next: Tensor  # (C, 2), pixels, where it is in the next frame
@@ -67,8 +70,10 @@ class Flights(NamedTuple):
     @property
     def kinds(self) -> list[Tensor]:
         """Which of them do each thing of SHARES."""
+        hidden = self.track.seen[:, -1] < CERTAIN[0]
         turns = (self.next - line(self.track).leads).norm(dim=1) > TURN
-        return [self.there & turns, self.there & ~turns, ~self.there]
+        goes = self.there & ~hidden
+        return [goes & turns, goes & ~turns, self.there & hidden, ~self.there]
 
 
 def track(config: TrackConfig) -> None:
@@ -111,33 +116,43 @@ def _tracked(
 
 @torch.no_grad()
 def show(tracker: Tracker, look: Look, dataset: Dataset, seed: int) -> None:
-    """Tell `tracker` what the object looks like: as the game defines it, and in which colour.
+    """Tell `tracker` what the object looks like: as the game defines it, and in which colours.
 
-    Its colour is what frames differ by, in proportion to its strength, from their median.
+    Those of a row are what frames have more of there, in proportion to their contrast, than the
+    frames before had at the least; where it was never seen, those of the nearest row.
 
     Raises:
         InputError: it is in none of some frames of `dataset`.
     """
     tell_look(tracker, look)
-    sampler = ClipSampler(dataset, 1, 1, seed, past=0)
-    steps = np.random.default_rng(seed).permutation(dataset.steps)[:BACKDROP]
-    frames = to_signed(sampler.steps(steps).frames[:, 0]).to(tracker.seen)
-    behind = frames.median(dim=0).values
-    strength = tracker.strength(frames)[:, None]
-    if not strength.any():
+    sampler = ClipSampler(dataset, 1, 1, seed, past=tracker.history - 1)
+    steps = np.random.default_rng(seed).permutation(dataset.steps)[:SHOWN]
+    of_rows, all_of_it = torch.zeros_like(tracker.colours), torch.zeros_like(tracker.colours[0])
+    for first in range(0, len(steps), LOOKED * CLIP):
+        clips = sampler.steps(steps[first : first + LOOKED * CLIP]).frames
+        frames = to_signed(clips[:, : tracker.history]).to(tracker.seen)
+        contrast = tracker.contrast(frames)
+        newer, newer_contrast = (
+            part[:, -1] - part[:, :-1].amin(dim=1) for part in (frames, contrast)
+        )
+        has_come = newer_contrast.clamp(0, 1) * tracker.seen
+        of_rows += (has_come[:, None] * newer).sum(dim=(0, 3))
+        all_of_it += has_come.square().sum(dim=(0, 2))
+    shown = all_of_it.nonzero()[:, 0]
+    if not len(shown):
         raise InputError(f"the object of {dataset.header.source} is in none of {len(steps)} frames")
-    tracker.colour.copy_(
-        (strength * (frames - behind)).sum(dim=(0, 2, 3)) / strength.square().sum()
-    )
+    nearest = shown[(torch.arange(tracker.size)[:, None] - shown.cpu()).abs().argmin(dim=1)]
+    tracker.colours.copy_((of_rows / all_of_it.clamp(min=1e-9))[:, nearest])
 
 
 @torch.no_grad()
 def tell_look(tracker: Tracker, look: Look) -> None:
-    """The same but for its colour: by its contrast, on the [-1, 1] range."""
-    contrast, channels = look.all_of_it - look.none, torch.tensor(look.channels)
-    tracker.channels.copy_(channels * 127.5 / contrast)
-    tracker.bias.fill_((127.5 * float(channels.sum()) - look.none) / contrast)
-    tracker.seen.copy_(torch.from_numpy(look.seen))
+    """The same but for its colours: by its contrast, on the [-1, 1] range."""
+    channels = torch.tensor(look.channels)
+    tracker.channels.copy_(channels * 127.5 / look.contrast)
+    tracker.bias.copy_((127.5 * channels.sum() - torch.from_numpy(look.none)) / look.contrast)
+    tracker.seen.copy_(torch.from_numpy(look.seen | look.among))
+    tracker.among.copy_(torch.from_numpy(look.among))
     tracker.usual.fill_(look.mass)
 
 
@@ -170,26 +185,35 @@ def _of_clips(tracker: Tracker, clips: Clips, device: str) -> Flights:
     frames, length = to_signed(clips.frames.to(device)), tracker.history
     valid = torch.from_numpy(clips.valid.flatten()).to(device)
     actions = torch.from_numpy(clips.actions).to(device)[:, length - 1 :].flatten()
-    strength = tracker.strength(frames)
-    before = strength[:, :-1].unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
-    track = tracker.track(before)
-    after = strength[:, length:].flatten(0, 1)
-    place, mass = tracker.look(after, track.places[:, -1])
-    corner = track.places[:, -1].round().long().clamp(0, tracker.size - 1)
-    pictures = clips.frames.to(device).movedim(-1, 2)  # (B, L+T, 3, H, W)
-    last = torch.cat((pictures[:, length - 2 : -2], pictures[:, length - 1 : -1]), dim=2)
-    views = _around(last.flatten(0, 1), corner, AROUND + MARGIN)
-    all_of_them = Flights(track, views, corner, actions, place, mass)
-    return chosen(all_of_them, (track.mass > CERTAIN[1]) & valid)
+    contrast = tracker.contrast(frames).unfold(1, length + 1, 1).movedim(-1, 2)
+    strength = tracker.shown(contrast.flatten(0, 1))  # (B*T, L+1, H, W)
+    track = tracker.track(strength[:, :-1])
+    place, mass = tracker.greatest(strength[:, -1])
+    same = near_enough(place[:, None], torch.tensor([-1.0], device=device), track)[:, 0]
+    corner = track.here.round().long().clamp(0, tracker.size - 1)
+    last = torch.stack((frames[:, length - 2 : -2], frames[:, length - 1 : -1]), dim=2)
+    last = tracker.without(last.flatten(0, 1), strength[:, -3:-1])
+    flights = Flights(
+        track,
+        views=_around(to_bytes(last), corner, AROUND + MARGIN),
+        corner=corner,
+        action=actions,
+        next=place,
+        mass=mass * (same > 0.5),
+    )
+    return chosen(flights, (track.last.sum(dim=1) > 0.5) & valid)
 
 
 def _around(pictures: Tensor, corner: Tensor, rim: int) -> Tensor:
-    """Squares of `2*rim + 1` pixels about `corner` `(N, 2)` of `pictures` `(N, C, H, W)`."""
-    span = torch.arange(2 * rim + 1, device=corner.device)
-    rows, columns = corner[:, :1] + span, corner[:, 1:] + span
-    padded = F.pad(pictures.float(), 4 * [rim], mode="replicate").to(pictures.dtype)
+    """Squares about `corner` `(N, 2)` of `pictures` `(N, F, H, W, 3)`: `(N, 3 * F, V, V)`.
+
+    Of V = 2*rim + 1 pixels; what is beyond the pictures' edges is as at the edges.
+    """
+    span = torch.arange(-rim, rim + 1, device=corner.device)
+    rows, columns = (corner[:, None] + span[:, None]).clamp(0, pictures.shape[2] - 1).unbind(2)
     each = torch.arange(len(corner), device=corner.device)[:, None, None]
-    return padded.movedim(1, -1)[each, rows[:, :, None], columns[:, None]].movedim(-1, 1)
+    cut = pictures.movedim(1, 3)[each, rows[:, :, None], columns[:, None]]  # (N, V, V, F, 3)
+    return cut.flatten(3).movedim(-1, 1)
 
 
 def chosen(flights: Flights, rows: Tensor | slice) -> Flights:
@@ -218,52 +242,60 @@ def learn(tracker: Tracker, flights: Flights, config: TrackConfig) -> int:
         rows = torch.searchsorted(cumulative, lots * cumulative[-1]).clamp(max=len(chances) - 1)
         some = chosen(flights, rows)
         told = with_errors(some.track, config.error, generator)
-        views = paled(tracker, views_of(tracker, some, told), generator)
-        foretold = tracker.foretold(views, told, some.action)
+        foretold = tracker.foretold(views_of(tracker, some, told), told, some.action)
         off = (foretold.place - some.next).square().sum(dim=1)
         # A distance, and not its square: some objects turn, and nobody knows which way.
         distance = (off * some.there + EXACT**2).sqrt()
         right = (some.there & (off.detach() < RIGHT**2)).float()
-        odds = F.binary_cross_entropy_with_logits(foretold.odds, right)
+        odds = F.binary_cross_entropy_with_logits(foretold.right, right)
+        odds = odds + F.binary_cross_entropy_with_logits(foretold.in_sight, some.there.float())
         mass = ((foretold.mass - some.mass).abs() * some.there).mean()
         return distance.mean() + REST * (odds + mass)
 
     parameters = list(tracker.requires_grad_(True).parameters())
-    return descend_by_adam(parameters, loss, config)
+    optimizers = _optimizers(tracker, quick_type(device.type))
+    return descend(parameters, loss, partial(move, optimizers), config)
+
+
+def _optimizers(tracker: Tracker, quick: torch.dtype) -> list[torch.optim.Optimizer]:
+    """Muon for what lies between what is told and what is said, and Adam for the rest.
+
+    Adam alone takes three times the updates (docs/experiments.md, 104).
+    """
+    layers = [tracker.surroundings, *list(tracker.course)[:-1]]
+    inner = [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
+    taken = {id(weight) for weight in inner}
+    rest = [weight for weight in tracker.parameters() if id(weight) not in taken]
+    return [Muon(inner, 0.0, 0.0, quick), torch.optim.Adam(rest, lr=0.0, betas=(0.9, 0.99))]
 
 
 def with_errors(track: Track, most: float, generator: torch.Generator) -> Track:
     """`track` with places that are off as a dream's are: by up to `most` pixels, or so.
 
-    Each by itself, and all together as those of an object that is too slow or too fast.
+    Each by itself; and since some frame, where it may have turned, all together, as those of an
+    object that turned at another place and to another side: by up to MISSED times as much.
     """
     n, length, _ = track.places.shape
     device = generator.device
-    amount = most * LEAST ** torch.rand((n, 1, 1), generator=generator, device=device)
-    ages = torch.arange(length - 1, -1.0, -1.0, device=device)[:, None]
+    age = torch.arange(length - 1, -1, -1, device=device)
+
+    def amount(most: float) -> Tensor:
+        return most * LEAST ** torch.rand((n, 1, 1), generator=generator, device=device)
 
     def errors(count: int) -> Tensor:
         return normal(torch.Size((n, count, 2)), generator)
 
-    off = amount * (errors(length) + 0.5 * errors(1) + 0.3 * ages * errors(1)) / 1.2
+    since = torch.randint(length, (n, 1), generator=generator, device=device)
+    went_on = (since - age).clamp(min=0)[..., None]
+    missed = (age <= since)[..., None] * (errors(1) + 0.5 * went_on * errors(1))
+    off = amount(most) * errors(length) + amount(MISSED * most) * missed
     return track._replace(places=track.places + off.clamp(-MARGIN + 0.5, MARGIN - 0.5))
 
 
 def views_of(tracker: Tracker, flights: Flights, told: Track) -> Tensor:
     """As `Tracker.views`, about the places that are `told`."""
     rim = AROUND + MARGIN
-    off = told.places[:, -1] - flights.corner
+    off = told.here - flights.corner
     grid = (off[:, None, None] + tracker.around).flip(-1) / rim
     views = F.grid_sample(flights.views.float() / 127.5 - 1, grid, align_corners=True)
     return views.flatten(1)
-
-
-def paled(tracker: Tracker, views: Tensor, generator: torch.Generator) -> Tensor:
-    """`views` with what has the object's colours paler, by up to PALE, as a dream may have it.
-
-    Or a network that sees a pale object says that it will be pale, and so it fades away.
-    """
-    frames = views.reshape(len(views), 2, 3, 2 * AROUND + 1, 2 * AROUND + 1)
-    by = PALE * torch.rand((len(views), 1, 1, 1), generator=generator, device=generator.device)
-    lacks = by * tracker.likeness(frames)
-    return (frames - lacks[:, :, None] * tracker.colour[:, None, None]).flatten(1)

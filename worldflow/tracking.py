@@ -3,10 +3,11 @@
 A trunk reads the speed of a ball of one or two pixels off pictures, errors and all, and what it
 draws is read again: after a few steps it is asked about flights that no recording has, and where
 the ball turns, its mean fades (docs/experiments.md, 96, 103). So here the ball is found in the
-frames, by the colours that its game defines of it (envs/objects.py); its places are told to a
-network as numbers, with what is around it, cut out so that the ball is in the middle; the network
-says where it will be, and the mean's ball is taken out and put there. All that depends on the
-history alone, as the mean does: likelihoods stay exact.
+frames, by the colours that its game defines of it (envs/objects.py), and among things of the same
+colours by what has come; its places are told to a network as numbers, with what is around the last
+of them, cut out so that it is in the middle; the network says where the ball will be, and the
+mean's ball is taken out and put there. All that depends on the history alone, as the mean does:
+likelihoods stay exact.
 """
 
 import math
@@ -21,14 +22,17 @@ from worldflow.trunk import full_precision, zeroed
 
 CELL = 4  # pixels between the middles of the windows in which one is looked for first
 REACH = 3  # pixels around a guess, in which all of an object is
-FASTEST = 8  # pixels that it goes in a step
+FASTEST = 8.0  # pixels that it goes in a step
+FARTHER = (1.0, 1.25)  # times that far is near enough to be the same one, and is not any more
 AROUND = 7  # pixels around it that the network is shown
 CERTAIN = (0.125, 0.375)  # share of an object's usual mass: less is nothing, more is there
+FLICKER = 0.1  # of its strength, by which what it flies among may change in a dream
 FINE = 0.1  # pixels
 OCTAVES = 4  # of the waves in which numbers are told
 LONGEST = 6.4  # pixels: the longest wave
 SPREAD = (4.0, 6.0)  # pixels from its centre: up to there it is drawn, and from there on not
 SURE = (0.3, 0.6)  # odds of being right, from which on it is moved, and in which entirely
+GONE = (0.9, 0.97)  # odds of being out of sight, from which on it fades, and in which it is gone
 WHOLE = (0.5, 0.8)  # share of its mass, from which on the mean's object is whole
 NEAR = (0.75, 1.5)  # pixels from where it will be, up to which it is near
 BRIGHTER = 2.0  # times in a step, at most
@@ -38,9 +42,32 @@ LEAST = 1e-3  # of a mass, so that nothing has a centre, too
 class Track(NamedTuple):
     """Where the object is, and was."""
 
-    places: Tensor  # (N, L, 2), row and column in pixels; oldest first
-    mass: Tensor  # (N,), in the newest frame, of the usual mass
-    known: Tensor  # (N, L-1), whether it was followed back as far as that frame: 0 to 1
+    places: Tensor  # (N, L, 2), row and column in pixels, oldest first; anything where not seen
+    seen: Tensor  # (N, L), whether it shows in that frame: 0 to 1
+
+    @property
+    def last(self) -> Tensor:
+        """Which frame is the newest that shows it `(N, L)`: sums to 1, or to 0 if none does."""
+        unseen = torch.ones_like(self.seen[:, :1])
+        newest: list[Tensor] = []
+        for frame in self.seen.split(1, dim=1)[::-1]:
+            newest.insert(0, unseen * frame)
+            unseen = unseen * (1 - frame)
+        return torch.cat(newest, dim=1)
+
+    @property
+    def here(self) -> Tensor:
+        """Where that frame shows it `(N, 2)`."""
+        weights = self.last[..., None]
+        return (weights * self.places).sum(dim=1) / (weights.sum(dim=1) + LEAST**2)
+
+    @property
+    def known(self) -> Tensor:
+        """Whether it shows in all frames from the newest to that one `(N, L)`: 0 to 1."""
+        known = [self.seen[:, -1:]]
+        for frame in self.seen[:, :-1].split(1, dim=1)[::-1]:
+            known.insert(0, known[0] * frame)
+        return torch.cat(known, dim=1)
 
 
 class Foretold(NamedTuple):
@@ -48,7 +75,8 @@ class Foretold(NamedTuple):
 
     place: Tensor  # (N, 2), where it will be, pixels
     mass: Tensor  # (N,), of the usual mass
-    odds: Tensor  # (N,), log-odds that it will be there
+    right: Tensor  # (N,), log-odds that it will be there
+    in_sight: Tensor  # (N,), log-odds that it will be anywhere
 
 
 class Line(NamedTuple):
@@ -65,21 +93,20 @@ class Tracker(nn.Module):
     channels: Tensor
     bias: Tensor
     seen: Tensor
+    among: Tensor
     usual: Tensor
-    colour: Tensor
+    colours: Tensor
     windows: Tensor
     middles: Tensor
     near: Tensor
     of_near: Tensor
-    far: Tensor
-    of_far: Tensor
     around: Tensor
     pixels: Tensor
 
     def __init__(self, history: int, size: int, actions: int, hidden: int) -> None:
         super().__init__()
         self.history, self.size = history, size
-        told = 4 * (history - 1) + 2 * history + (history - 1) + 2 * 2 * 2 * OCTAVES + 2
+        told = (2 + 2 + 2 + 1) * history + 2 * 2 * 2 * OCTAVES + 2
         self.surroundings = nn.Linear(2 * 3 * (2 * AROUND + 1) ** 2, hidden)
         self.action = nn.Embedding(actions + 1, hidden)  # the last: none
         self.numbers = nn.Linear(told, hidden)
@@ -89,29 +116,26 @@ class Tracker(nn.Module):
             nn.SiLU(),
             nn.Linear(hidden, hidden),
             nn.SiLU(),
-            zeroed(nn.Linear(hidden, 6)),
+            zeroed(nn.Linear(hidden, 7)),
         )
         # How the object shows; until that is told, nothing does.
         for name, look in (
             ("channels", torch.zeros(3)),
-            ("bias", torch.zeros(())),
+            ("bias", torch.zeros(size, size)),
             ("seen", torch.zeros(size, size)),
+            ("among", torch.zeros(size, size)),
             ("usual", torch.ones(())),
-            ("colour", torch.zeros(3)),
+            ("colours", torch.zeros(3, size)),  # of each row
         ):
             self.register_buffer(name, look)
         windows = _measure(_places(torch.arange(2 * CELL) - CELL + 0.5))
         middles = CELL * torch.arange(size // CELL) + (CELL - 1) / 2
-        near, far, around = (
-            _places(torch.arange(-rim, rim + 1.0)) for rim in (REACH, FASTEST, AROUND)
-        )
+        near, around = (_places(torch.arange(-rim, rim + 1.0)) for rim in (REACH, AROUND))
         for name, constant in (
             ("windows", windows.T.reshape(3, 1, 2 * CELL, 2 * CELL)),
             ("middles", _places(middles)),
             ("near", near),
             ("of_near", _measure(near)),
-            ("far", far),
-            ("of_far", _measure(far)),
             ("around", around),
             ("pixels", _places(torch.arange(float(size)))),
         ):
@@ -125,86 +149,94 @@ class Tracker(nn.Module):
             past: `(N, L, 3, H, W)`, the frames, newest last.
             action: `(N,)`, the one taken now.
         """
-        strength = self.strength(past)
-        track = self.track(strength)
-        foretold = self.foretold(self.views(past, track), track, action)
-        return self.drawn(mean, strength[:, -1], track, foretold)
+        strength = self.strength(torch.cat((past, mean[:, None]), dim=1))
+        before, in_mean = strength[:, :-1], strength[:, -1]
+        track = self.track(before)
+        foretold = self.foretold(self.views(past, before, track), track, action)
+        return self.drawn(mean, in_mean, before, track, foretold)
 
     def strength(self, frames: Tensor) -> Tensor:
-        """How much of each pixel is object: `(..., 3, H, W)` -> `(..., H, W)`, 0 to 1."""
-        return self.likeness(frames) * self.seen
+        """How much of each pixel is object: `(N, F, 3, H, W)`, frames in a row -> `(N, F, H, W)`.
 
-    def likeness(self, pictures: Tensor) -> Tensor:
-        """The same of pictures of any size, wherever they are of: by their colours alone."""
-        contrast = (pictures * self.channels[:, None, None]).sum(dim=-3)
-        return (contrast + self.bias).clamp(0, 1)
+        From 0 to 1. Where other things stand that look like it, what has come since the frames
+        before; so there the first shows none.
+        """
+        return self.shown(self.contrast(frames))
+
+    def contrast(self, frames: Tensor) -> Tensor:
+        """How far each pixel has the object's colours: `(..., 3, H, W)` -> `(..., H, W)`."""
+        return (frames * self.channels[:, None, None]).sum(dim=-3) + self.bias
+
+    def shown(self, contrast: Tensor) -> Tensor:
+        """`strength`, by the `contrast` of the frames."""
+        first, *later = contrast.unbind(dim=1)
+        shows, least = [first * (1 - self.among)], first
+        for frame in later:
+            shows.append(frame - self.among * (least.clamp(min=0.0) + FLICKER))
+            least = torch.minimum(least, frame)
+        return torch.stack(shows, dim=1).clamp(0, 1) * self.seen
 
     def track(self, strength: Tensor) -> Track:
-        """The newest frame's greatest object, followed back; `strength` `(N, L, H, W)`."""
-        place, mass = self.find(strength[:, -1], self._guess(strength[:, -1:]))
-        places, known = [place], [_ramp(mass, CERTAIN)]
-        for frame in reversed(range(self.history - 1)):
-            place, before = self.look(strength[:, frame], places[0])
-            places.insert(0, place)
-            known.insert(0, known[0] * _ramp(before, CERTAIN))
-        return Track(torch.stack(places, dim=1), mass, torch.stack(known[:-1], dim=1))
+        """The greatest object of each frame, if it is the newest's; `strength` `(N, L, H, W)`."""
+        n, length, *_ = strength.shape
+        place, mass = self.greatest(strength.flatten(0, 1))
+        track = Track(place.reshape(n, length, 2), _ramp(mass, CERTAIN).reshape(n, length))
+        return track._replace(seen=track.seen * near_enough(track.places, ages(track), track))
 
-    def _guess(self, strength: Tensor) -> Tensor:
-        """Where the greatest object of a picture `(N, 1, H, W)` is, or so `(N, 2)`."""
-        found = F.conv2d(strength, self.windows, stride=CELL, padding=CELL // 2)
+    def greatest(self, strength: Tensor) -> tuple[Tensor, Tensor]:
+        """The greatest object of pictures `(M, H, W)`: its centre `(M, 2)` and its mass `(M,)`."""
+        found = F.conv2d(strength[:, None], self.windows, stride=CELL, padding=CELL // 2)
         mass, moments = found.flatten(2).transpose(1, 2).split([1, 2], dim=2)
         guesses: Tensor = self.middles + moments / (mass + LEAST)
         best = mass.argmax(dim=1, keepdim=True).expand(-1, -1, 2)
-        return guesses.gather(1, best)[:, 0]
+        return self.near_by(strength, guesses.gather(1, best)[:, 0])
 
-    def look(self, strength: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-        """As `find`, of an object that may have gone a step since it was `near`."""
-        guess, _ = self._centre(strength, near, self.far, self.of_far)
-        return self.find(strength, guess)
-
-    def find(self, strength: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-        """The object of a picture `(N, H, W)` near `guess` `(N, 2)`: its centre and its mass."""
-        return self._centre(strength, guess, self.near, self.of_near)
-
-    def _centre(
-        self, strength: Tensor, guess: Tensor, window: Tensor, measure: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        grid = self._grid(guess[:, None, None] + window)
-        seen = F.grid_sample(strength[:, None], grid, align_corners=False)[:, 0, 0]  # (N, P)
-        mass, moments = (seen @ measure).split([1, 2], dim=1)
+    def near_by(self, strength: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of the object near `guess` `(M, 2)`; its mass in those of a usual one."""
+        grid = self._grid(guess[:, None, None] + self.near)
+        seen = F.grid_sample(strength[:, None], grid, align_corners=False)[:, 0, 0]  # (M, P)
+        mass, moments = (seen @ self.of_near).split([1, 2], dim=1)
         return guess + moments / (mass + LEAST), mass[:, 0] / self.usual
 
     def _grid(self, points: Tensor) -> Tensor:
         """Rows and columns in pixels, as `grid_sample` wants them."""
         return (2 * points.flip(-1) + 1) / self.size - 1
 
-    def views(self, past: Tensor, track: Track) -> Tensor:
-        """The last two frames around the object `(N, 6 * P)`, it in the middle of both."""
-        grid = self._grid(track.places[:, None, -1:] + self.around)
-        frames = past[:, -2:].flatten(1, 2)
+    def views(self, past: Tensor, strength: Tensor, track: Track) -> Tensor:
+        """The last two frames around where the object was seen last `(N, 6 * P)`, without it."""
+        grid = self._grid(track.here[:, None, None] + self.around)
+        frames = self.without(past[:, -2:], strength[:, -2:]).flatten(1, 2)
         views = F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
         return views.flatten(1)
+
+    def without(self, frames: Tensor, strength: Tensor) -> Tensor:
+        """`frames` `(N, F, 3, H, W)` with the object of that `strength` taken out.
+
+        Where it is, numbers tell; and a picture of it would tell something else than these where
+        they are off, in training, but not in a dream, whose pictures are off as well.
+        """
+        return frames - strength[:, :, None] * self.colours[..., None]
 
     def foretold(self, views: Tensor, track: Track, action: Tensor) -> Foretold:
         """Where the object will be, by all that is known."""
         straight = line(track)
         told = self.numbers(self._told(track, straight))
         h = self.surroundings(views) + told + self.action(action)
-        by, weight, rest = full_precision(self.course(h)).split([2, 2, 2], dim=1)
+        by, weight, rest = full_precision(self.course(h)).split([2, 2, 3], dim=1)
         place = straight.leads + weight * (straight.leads - straight.next) + by
-        return Foretold(place, 1 + rest[:, 0], rest[:, 1])
+        return Foretold(place, 1 + rest[:, 0], rest[:, 1], rest[:, 2])
 
     def _told(self, track: Track, straight: Line) -> Tensor:
         """A track as a network wants to see it `(N, told)`.
 
-        Places as distances from the newest and from a straight line, in which a tenth of a pixel
+        Places as distances from the last one and from a straight line, in which a tenth of a pixel
         counts; where the line leads and its speed in waves, by which it can tell where between two
         pixels an object is, and which of some speeds it has.
         """
-        here = track.places[:, -1:]
-        come = (here - track.places[:, :-1]) * track.known[..., None]
-        ages = torch.arange(self.history, 0, -1, device=here.device)[:, None]
-        apart = track.places - straight.leads[:, None] + ages * straight.speed[:, None]
+        here, seen = track.here[:, None], track.seen[..., None]
+        come = (here - track.places) * seen
+        steps = ages(track)[:, None] + 1
+        apart = track.places - straight.leads[:, None] + steps * straight.speed[:, None]
         apart = apart * track.known[:, :1, None]
         octaves = 2.0 ** torch.arange(OCTAVES, device=here.device) * 2 * math.pi / LONGEST
         phases = (
@@ -214,41 +246,47 @@ class Tracker(nn.Module):
             asinh_units(come, FINE).flatten(1) / 3,
             come.flatten(1) / 3,
             asinh_units(apart, FINE).flatten(1),
-            track.known,
+            track.seen,
             phases.sin(),
             phases.cos(),
             2 * here[:, 0] / self.size - 1,
         )
         return torch.cat(parts, dim=1)
 
-    def drawn(self, mean: Tensor, newest: Tensor, track: Track, foretold: Foretold) -> Tensor:
+    def drawn(
+        self, mean: Tensor, in_mean: Tensor, before: Tensor, track: Track, foretold: Foretold
+    ) -> Tensor:
         """`mean` with its object taken out, and put where it will be.
 
         What is put there is the mean's own object, if that is whole and near, for it has the shape
-        of a next one; else the newest frame's. A pale one gets its mass back, by twice of what it
-        has at most.
+        of a next one; else that of the frame that shows it last. A pale one gets its mass back, by
+        twice of what it has at most. One that will not be in sight is taken out alone.
 
         Args:
             mean: `(N, 3, H, W)`.
-            newest: the newest frame's strength `(N, H, W)`.
+            in_mean: its strength `(N, H, W)`.
+            before: that of the last frames `(N, L, H, W)`.
             track: of the object.
             foretold: of the same.
         """
-        place, in_mean = foretold.place, self.strength(mean)
-        led, mass = self.find(in_mean, place)
+        place = foretold.place
+        led, mass = self.near_by(in_mean, place)
         whole = _ramp(mass / (foretold.mass + LEAST), WHOLE)
-        near = whole * (1 - _ramp((led - place).norm(dim=1), NEAR))
+        near = whole * (1 - _ramp(_distance(led - place), NEAR))
         new = self._shifted(in_mean, place - led)
-        old = self._shifted(newest, place - track.places[:, -1])
-        apart = (self.pixels - place[:, None]).square().sum(dim=2)
-        apart = apart.clamp(min=LEAST).sqrt()  # whose gradient at 0 is none
+        last = (before * track.last[..., None, None]).sum(dim=1)
+        old = self._shifted(last, place - track.here)
+        apart = _distance(self.pixels - place[:, None])
         window = 1 - _ramp(apart, SPREAD).reshape(-1, self.size, self.size)
         shape = torch.lerp(old, new, near[:, None, None]) * window * self.seen
         brighter = foretold.mass * self.usual / (shape.sum(dim=(1, 2)) + LEAST)
         there = (shape * brighter.clamp(0.0, BRIGHTER)[:, None, None]).clamp(max=1.0)
-        gate = _ramp(torch.sigmoid(foretold.odds), SURE) * _ramp(track.mass, CERTAIN)
-        change = gate[:, None, None] * (there - in_mean)
-        return mean + change[:, None] * self.colour[:, None, None]
+        was = track.last.sum(dim=1)
+        gate = _ramp(torch.sigmoid(foretold.right), SURE) * was
+        gone = _ramp(torch.sigmoid(-foretold.in_sight), GONE) * was
+        out = torch.maximum(gate, gone)
+        change = gate[:, None, None] * there - out[:, None, None] * in_mean
+        return mean + change[:, None] * self.colours[..., None]
 
     def _shifted(self, strength: Tensor, by: Tensor) -> Tensor:
         """`strength` `(N, H, W)` moved by `by` `(N, 2)`, pixels."""
@@ -276,15 +314,37 @@ def _ramp(values: Tensor, span: tuple[float, float]) -> Tensor:
     return ((values - span[0]) / (span[1] - span[0])).clamp(0, 1)
 
 
+def _distance(apart: Tensor) -> Tensor:
+    """The length of vectors `(..., 2)`, with a gradient at 0 too."""
+    return apart.square().sum(dim=-1).clamp(min=LEAST**2).sqrt()
+
+
+def ages(track: Track) -> Tensor:
+    """How many steps ago its frames were `(L,)`: 0 for the newest."""
+    return torch.arange(track.seen.shape[1] - 1.0, -1.0, -1.0, device=track.seen.device)
+
+
+def near_enough(places: Tensor, ago: Tensor, track: Track) -> Tensor:
+    """Whether what was at `places` `(N, P, 2)` so many steps `ago` `(P,)` is that of `track`."""
+    last = track.last @ ages(track)
+    steps = (ago - last[:, None]).abs().clamp(min=1.0)
+    apart = _distance(places - track.here[:, None])
+    return 1 - _ramp(apart / (steps * FASTEST), FARTHER)
+
+
 def line(track: Track) -> Line:
-    """The straight line through all places of an object that is known so far back; else two."""
-    places, steps = track.places, track.places.shape[1]
-    here = places[:, -1]
-    came = (here - places[:, -2]) * track.known[:, -1:]
-    ages = torch.arange(steps, device=places.device) - (steps - 1) / 2
-    speed = (places * (ages / ages.square().sum())[:, None]).sum(dim=1)
+    """The straight line through all places of an object that is known so far back; else two.
+
+    Of one that the newest frame does not show, none: it stays where it was.
+    """
+    places, known, here = track.places, track.known, track.here
+    came = (here - places[:, -2]) * known[:, -2:-1]
+    steps = places.shape[1]
+    times = (steps - 1) / 2 - ages(track)
+    speed = (places * (times / times.square().sum())[:, None]).sum(dim=1)
     leads = places.mean(dim=1) + (steps + 1) / 2 * speed
-    known = track.known[:, :1]
     return Line(
-        here + came, here + came + known * (leads - here - came), came + known * (speed - came)
+        here + came,
+        here + came + known[:, :1] * (leads - here - came),
+        came + known[:, :1] * (speed - came),
     )

@@ -51,15 +51,17 @@ def test_a_ball_of_bounce_that_fades_is_weaker() -> None:
 
 def test_the_ball_of_breakout_is_where_the_memory_says() -> None:
     pytest.importorskip("ale_py")
-    seen = judged = 0
-    for frame, ram in play(make_source("ALE/Breakout-v5"), 400):
+    seen = judged = above = 0
+    for frame, ram in play(make_source("ALE/Breakout-v5"), 1600):
         y, x = (int(ram[101]) + 11) / PIXEL[0] - 0.5, (int(ram[99]) - 48) / PIXEL[1] - 0.5
         balls = found("ALE/Breakout-v5", frame)
         assert len(balls) <= 1
         for ball in balls:
             assert ram[101] > 0
             assert np.hypot(ball.y - y, ball.x - x) < 2
-        if ram[101] and (31 < y < 55):  # well between the wall and the paddle
+        # Well between the ceiling, the wall and the paddle.
+        if ram[101] and (11 < y < 15 or 31 < y < 55):
+            above += y < 15
             judged += 1
             seen += len(balls)
     # A ball that is served within the step shows in fewer screens, and is weak once.
