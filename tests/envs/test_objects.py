@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from worldflow.agents.policy import make_policy
 from worldflow.envs.bounce import BounceState, draw
-from worldflow.envs.objects import OBJECTS, object_of
+from worldflow.envs.objects import LOOKS, OBJECTS, object_of
 from worldflow.envs.source import SourceGame, make_source
+from worldflow.model import to_signed
 from worldflow.small_objects import WHOLE, Blob, find_blobs
+from worldflow.track import tell_look
+from worldflow.tracking import CERTAIN, Tracker
 
 PIXEL = (210 / 64, 160 / 64)  # screen pixels to one of a frame, down and across
 
@@ -67,6 +71,26 @@ def test_the_ball_of_breakout_is_where_the_memory_says() -> None:
     # A ball that is served within the step shows in fewer screens, and is weak once.
     assert judged > 100
     assert seen >= 0.99 * judged
+
+
+def test_the_ball_of_breakout_is_found_among_bricks_by_what_has_come() -> None:
+    pytest.importorskip("ale_py")
+    tracker = Tracker(4, 64, 4, 8)
+    tell_look(tracker, LOOKS["ALE/Breakout-v5"])
+    frames, rams = zip(*play(make_source("ALE/Breakout-v5"), 1600), strict=True)
+    shown = to_signed(torch.from_numpy(np.stack(frames)))
+    with torch.no_grad():
+        strength = tracker.strength(shown.unfold(0, 4, 1).movedim(-1, 1))
+        places, masses = tracker.greatest(strength[:, -1])
+    off = []
+    for place, mass, ram in zip(places.numpy(), masses, rams[3:], strict=True):
+        y, x = (int(ram[101]) + 11) / PIXEL[0] - 0.5, (int(ram[99]) - 48) / PIXEL[1] - 0.5
+        if ram[101] and 17 < y < 28:
+            off.append(np.hypot(place[0] - y, place[1] - x) if mass > CERTAIN[1] else np.inf)
+    seen = np.isfinite(off)
+    assert len(off) > 100
+    assert seen.mean() > 0.85  # not where a brick is before it
+    assert np.mean(np.array(off)[seen] < 2) > 0.98
 
 
 def test_the_ball_of_pong_is_where_the_memory_says() -> None:
