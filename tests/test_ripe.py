@@ -103,6 +103,24 @@ def test_gradients_that_are_not_finite_move_nothing(config: RipeConfig) -> None:
         )
 
 
+def test_where_nothing_is_finite_it_goes_back_and_on_more_slowly(config: RipeConfig) -> None:
+    weight, rates = torch.nn.Parameter(torch.tensor([0.0])), []
+
+    def move(rate: float) -> None:
+        rates.append(rate)
+        with torch.no_grad():
+            weight.add_(1)
+
+    def finite_below_60() -> Tensor:
+        return weight.sum() * (1.0 if weight < 60 else torch.nan)
+
+    config = dataclasses.replace(config, steps=112, average=0.99)
+    assert descend([weight], finite_below_60, move, config) == 112
+    assert len(rates) == 62  # 50 were in vain
+    assert rates[-1] == pytest.approx(config.learning_rate / 2 * (1 - 111 / 112))
+    assert 30 < weight < 60
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -139,15 +139,19 @@ def descend(
 ) -> int:
     """Moves `parameters` down `loss`, in place, and then to their running mean; updates made.
 
+    Where gradients are not finite for 50 updates in a row, they go back to that mean, and on from
+    there by half the learning rate.
+
     Args:
         loss: of the next batch.
         move: the parameters, by their gradients, at a learning rate.
 
     Raises:
-        WorkError: 50 updates in a row had gradients that are not finite.
+        WorkError: gradients were not finite in 50 updates in a row, from the start or from there.
     """
     average = [parameter.detach().clone() for parameter in parameters]
     began, progress, in_vain = time.perf_counter(), Progress(), 0
+    rate, moved = config.learning_rate, False
 
     def spent() -> float:
         if config.steps:
@@ -162,19 +166,25 @@ def descend(
             norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
             # A step of the flow that is far off may overflow: what is not finite moves nothing.
             in_vain = 0 if norm.isfinite() else in_vain + 1
-            if in_vain == PATIENCE:
+            if in_vain == PATIENCE and not moved:
                 raise WorkError(
                     f"{PATIENCE} updates in a row had gradients that are not finite, so nothing is "
-                    f"learned: try a learning_rate below {config.learning_rate}"
+                    f"learned: try a learning_rate below {rate}"
                 )
-            if not in_vain:
-                move(config.learning_rate * min(1.0, (progress.step + 1) / WARMUP) * (1 - share))
+            if in_vain == PATIENCE:
+                with torch.no_grad():
+                    torch._foreach_copy_(list(parameters), average)
+                rate, moved, in_vain = rate / 2, False, 0
+            elif not in_vain:
+                move(rate * min(1.0, (progress.step + 1) / WARMUP) * (1 - share))
+                moved = True
             progress.step += 1
             progress.frames += config.batch
             progress.seconds = time.perf_counter() - began
             decay = min(config.average, (1 + progress.step) / (10 + progress.step))
-            with torch.no_grad():
-                torch._foreach_lerp_(average, list(parameters), 1 - decay)
+            if not in_vain:
+                with torch.no_grad():
+                    torch._foreach_lerp_(average, list(parameters), 1 - decay)
             bar.advance(progress)
     with torch.no_grad():
         torch._foreach_copy_(list(parameters), average)
