@@ -321,7 +321,8 @@ def _distance(apart: Tensor) -> Tensor:
 
 def ages(track: Track) -> Tensor:
     """How many steps ago its frames were `(L,)`: 0 for the newest."""
-    return torch.arange(track.seen.shape[1] - 1.0, -1.0, -1.0, device=track.seen.device)
+    seen = track.seen
+    return torch.arange(seen.shape[1] - 1, -1, -1, device=seen.device, dtype=seen.dtype)
 
 
 def near_enough(places: Tensor, ago: Tensor, track: Track) -> Tensor:
