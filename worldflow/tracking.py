@@ -48,9 +48,9 @@ class Track(NamedTuple):
     @property
     def last(self) -> Tensor:
         """Which frame is the newest that shows it `(N, L)`: sums to 1, or to 0 if none does."""
-        unseen = torch.ones_like(self.seen[:, :1])
-        newest: list[Tensor] = []
-        for frame in self.seen.split(1, dim=1)[::-1]:
+        newest = [self.seen[:, -1:]]
+        unseen = 1 - newest[0]
+        for frame in self.seen[:, :-1].split(1, dim=1)[::-1]:
             newest.insert(0, unseen * frame)
             unseen = unseen * (1 - frame)
         return torch.cat(newest, dim=1)
@@ -178,9 +178,10 @@ class Tracker(nn.Module):
 
     def track(self, strength: Tensor) -> Track:
         """The greatest object of each frame, if it is the newest's; `strength` `(N, L, H, W)`."""
-        n, length, *_ = strength.shape
-        place, mass = self.greatest(strength.flatten(0, 1))
-        track = Track(place.reshape(n, length, 2), _ramp(mass, CERTAIN).reshape(n, length))
+        length = strength.shape[1]
+        # By -1, and not by N: a graph with a free batch would ask for its shape in every step.
+        place, mass = self.greatest(strength.reshape(-1, self.size, self.size))
+        track = Track(place.reshape(-1, length, 2), _ramp(mass, CERTAIN).reshape(-1, length))
         return track._replace(seen=track.seen * near_enough(track.places, ages(track), track))
 
     def greatest(self, strength: Tensor) -> tuple[Tensor, Tensor]:
