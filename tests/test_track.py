@@ -48,11 +48,16 @@ def frame(t: int) -> NDArray[np.uint8]:
     return picture
 
 
+def flight(steps: int) -> list[NDArray[np.uint8]]:
+    """The frames of so many steps."""
+    return [frame(t) for t in range(steps + 1)]
+
+
 def followed(
-    config: TrackConfig, folder: Path, steps: int, hidden: int = 8
+    config: TrackConfig, folder: Path, frames: list[NDArray[np.uint8]], hidden: int = 8
 ) -> tuple[Tracker, Flights]:
-    """The ball of a recording of so many steps, by a new tracker."""
-    record_frames(folder / "ball" / "a.episode", [frame(t) for t in range(steps + 1)])
+    """The ball of a recording of `frames`, by a new tracker."""
+    record_frames(folder / "ball" / "a.episode", frames)
     dataset = open_dataset(folder / "ball")
     tracker = Tracker(4, SIZE, 3, hidden)
     show(tracker, WHITE, dataset, seed=0)
@@ -97,7 +102,7 @@ def test_the_same_command_makes_the_same_world(config: TrackConfig, tmp_path: Pa
 
 
 def test_the_world_is_told_what_its_object_looks_like(config: TrackConfig, tmp_path: Path) -> None:
-    tracker, _ = followed(config, tmp_path, 59)
+    tracker, _ = followed(config, tmp_path, flight(59))
     colour = torch.tensor([200.0, 0.0, 100.0])[:, None] / 127.5  # in all rows
     assert torch.allclose(tracker.colours, colour.expand(3, SIZE), atol=1e-3)
     strength = tracker.strength(to_signed(torch.from_numpy(frame(3)))[None, None])
@@ -105,7 +110,7 @@ def test_the_world_is_told_what_its_object_looks_like(config: TrackConfig, tmp_p
 
 
 def test_a_ball_is_followed_in_recordings(config: TrackConfig, tmp_path: Path) -> None:
-    _, flights = followed(config, tmp_path, 60)
+    _, flights = followed(config, tmp_path, flight(60))
     assert len(flights.action) == 60
     assert flights.there.all()
     gone = flights.next - flights.track.places[:, -1]
@@ -119,14 +124,10 @@ def test_a_ball_is_followed_in_recordings(config: TrackConfig, tmp_path: Path) -
 
 def test_a_ball_is_remembered_while_it_is_hidden(config: TrackConfig, tmp_path: Path) -> None:
     """Under a bar, for one step; where it will come out is what is to be learned."""
-    frames = [frame(t) for t in range(61)]
+    frames = flight(60)
     for picture in frames:
         picture[6:8, 8:10, ::2] = 30
-    record_frames(tmp_path / "bar" / "a.episode", frames)
-    dataset = open_dataset(tmp_path / "bar")
-    tracker = Tracker(4, SIZE, 3, 8)
-    show(tracker, WHITE, dataset, seed=0)
-    flights = follow(tracker, dataset, config, "cpu")
+    _, flights = followed(config, tmp_path, frames)
     assert len(flights.action) == 60
     comes, goes = flights.kinds[2:]
     assert torch.equal(comes, flights.track.seen[:, -1] == 0)
@@ -138,7 +139,7 @@ def test_a_ball_is_remembered_while_it_is_hidden(config: TrackConfig, tmp_path: 
 
 
 def test_views_are_those_that_the_tracker_sees(config: TrackConfig, tmp_path: Path) -> None:
-    tracker, flights = followed(config, tmp_path, 5)
+    tracker, flights = followed(config, tmp_path, flight(5))
     frames = np.stack([frame(t) for t in range(1, 5)])
     past = to_signed(torch.from_numpy(frames))[None]  # of a step with its whole past
     strength = tracker.strength(past)
@@ -153,7 +154,7 @@ def test_views_are_those_that_the_tracker_sees(config: TrackConfig, tmp_path: Pa
 
 def test_views_do_not_show_the_ball_itself(config: TrackConfig, tmp_path: Path) -> None:
     """Or it would be told by them where the ball is, and in training only."""
-    _, flights = followed(config, tmp_path, 60)
+    _, flights = followed(config, tmp_path, flight(60))
     red, green, blue = flights.views.unflatten(1, (2, 3)).float().unbind(dim=2)
     for flat in (red, blue):
         assert (flat - 30).abs().max() < 3
@@ -162,7 +163,7 @@ def test_views_do_not_show_the_ball_itself(config: TrackConfig, tmp_path: Path) 
 
 def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    tracker, flights = followed(config, tmp_path, 256, hidden=32)
+    tracker, flights = followed(config, tmp_path, flight(256), hidden=32)
     long = dataclasses.replace(config, steps=800, average=0.98, learning_rate=5e-3)
     assert learn(tracker, flights, long) == 800
     told = with_errors(flights.track, 0.07, torch.Generator().manual_seed(1))

@@ -260,7 +260,7 @@ def learn(tracker: Tracker, flights: Flights, config: TrackConfig) -> int:
 def _optimizers(tracker: Tracker, quick: torch.dtype) -> list[torch.optim.Optimizer]:
     """Muon for what lies between what is told and what is said, and Adam for the rest.
 
-    Adam alone takes three times the updates (docs/experiments.md, 104).
+    Adam alone learns less by half as many updates again (docs/experiments.md, 104).
     """
     layers = [tracker.surroundings, *list(tracker.course)[:-1]]
     inner = [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
