@@ -146,7 +146,7 @@ def test_views_are_those_that_the_tracker_sees(config: TrackConfig, tmp_path: Pa
     seen = tracker.track(strength)
     index = int((flights.track.places - seen.places).abs().sum(dim=(1, 2)).argmin())
     there = views_of(tracker, flights, flights.track)[index]
-    assert there.shape == (6 * (2 * AROUND + 1) ** 2,)
+    assert there.shape == (6, 2 * AROUND + 1, 2 * AROUND + 1)
     in_play = tracker.views(past, strength, seen)[0]
     assert torch.allclose(there, in_play, atol=1 / 127)  # bytes
     assert in_play.std() > 0.1

@@ -23,8 +23,8 @@ def tracker(sure: float = 9.0, in_sight: float = 9.0) -> Tracker:
         one.seen.fill_(1)
         one.usual.fill_(4)
         one.colours.fill_(1 - BACK)
-        one.course[-1].bias[-2] = sure  # type: ignore[union-attr, index]
-        one.course[-1].bias[-1] = in_sight  # type: ignore[union-attr, index]
+        one.says.bias[-2] = sure
+        one.says.bias[-1] = in_sight
     return one
 
 

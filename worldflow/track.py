@@ -262,8 +262,9 @@ def _optimizers(tracker: Tracker, quick: torch.dtype) -> list[torch.optim.Optimi
 
     Adam alone learns less by half as many updates again (docs/experiments.md, 104).
     """
-    layers = [tracker.surroundings, *list(tracker.course)[:-1]]
-    inner = [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
+    stride = tracker.stride
+    between = [*tracker.surroundings, stride.close, stride.known, stride.learned]
+    inner = [layer.weight for layer in between if isinstance(layer, nn.Linear | nn.Conv2d)]
     taken = {id(weight) for weight in inner}
     rest = [weight for weight in tracker.parameters() if id(weight) not in taken]
     return [Muon(inner, 0.0, 0.0, quick), torch.optim.Adam(rest, lr=0.0, betas=(0.9, 0.99))]
@@ -298,4 +299,4 @@ def views_of(tracker: Tracker, flights: Flights, told: Track) -> Tensor:
     off = told.here - flights.corner
     grid = (off[:, None, None] + tracker.around).flip(-1) / rim
     views = F.grid_sample(flights.views.float() / 127.5 - 1, grid, align_corners=True)
-    return views.flatten(1)
+    return views.reshape(-1, 6, 2 * AROUND + 1, 2 * AROUND + 1)

@@ -5,9 +5,10 @@ draws is read again: after a few steps it is asked about flights that no recordi
 the ball turns, its mean fades (docs/experiments.md, 96, 103). So here the ball is found in the
 frames, by the colours that its game defines of it (envs/objects.py), and among things of the same
 colours by what has come; its places are told to a network as numbers, with what is around the last
-of them, cut out so that it is in the middle; the network says where the ball will be, and the
-mean's ball is taken out and put there. All that depends on the history alone, as the mean does:
-likelihoods stay exact.
+of them, cut out so that it is in the middle. The network goes on from there in a few strides, and
+before each of them it looks at what is close to the ball now: what turns it is met on the way. So
+it says where the ball will be, and the mean's ball is taken out and put there. All that depends on
+the history alone, as the mean does: likelihoods stay exact.
 """
 
 import math
@@ -25,6 +26,9 @@ REACH = 3  # pixels around a guess, in which all of an object is
 FASTEST = 8.0  # pixels that it goes in a step
 FARTHER = (1.0, 1.25)  # times that far is near enough to be the same one, and is not any more
 AROUND = 7  # pixels around it that the network is shown
+CLOSE = 3  # pixels around it that are close
+STRIDES = 2  # in a step
+EDGES = (24, 32)  # channels of what is seen around it, at a half and at a quarter of the size
 CERTAIN = (0.125, 0.375)  # share of an object's usual mass: less is nothing, more is there
 FLICKER = 0.1  # of its strength, by which what it flies among may change in a dream
 FINE = 0.1  # pixels
@@ -87,6 +91,25 @@ class Line(NamedTuple):
     speed: Tensor  # in a step, by all
 
 
+class Stride(nn.Module):
+    """A part of the way: what is close to where the object is now, and what that changes."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.close = nn.Linear(3 * (2 * CLOSE + 1) ** 2, hidden)
+        self.where = nn.Linear(2 + 2 + 2 * 2 * OCTAVES, hidden)
+        self.known = nn.Linear(hidden, hidden, bias=False)
+        self.learned = nn.Linear(hidden, hidden)
+        self.turn = zeroed(nn.Linear(hidden, 4))
+
+    def forward(self, h: Tensor, close: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is known of the object then, and how its speed and its place change `(N, 2)`."""
+        seen = self.close(close) + self.where(where) + self.known(F.silu(h))
+        h = h + self.learned(F.silu(seen))
+        faster, by = full_precision(self.turn(F.silu(h))).split([2, 2], dim=1)
+        return h, faster, by
+
+
 class Tracker(nn.Module):
     """Mean, frames and action -> the mean with the game's object where it will be."""
 
@@ -101,23 +124,26 @@ class Tracker(nn.Module):
     near: Tensor
     of_near: Tensor
     around: Tensor
+    close: Tensor
     pixels: Tensor
 
     def __init__(self, history: int, size: int, actions: int, hidden: int) -> None:
         super().__init__()
         self.history, self.size = history, size
         told = (2 + 2 + 2 + 1) * history + 2 * 2 * 2 * OCTAVES + 2
-        self.surroundings = nn.Linear(2 * 3 * (2 * AROUND + 1) ** 2, hidden)
+        half, quarter = EDGES
+        self.surroundings = nn.Sequential(
+            nn.Conv2d(2 * 3, half, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(half, quarter, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Flatten(1),
+            nn.Linear(quarter * ((AROUND + 1) // 2) ** 2, hidden),
+        )
         self.action = nn.Embedding(actions + 1, hidden)  # the last: none
         self.numbers = nn.Linear(told, hidden)
-        self.course = nn.Sequential(
-            nn.SiLU(),
-            nn.Linear(hidden, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, hidden),
-            nn.SiLU(),
-            zeroed(nn.Linear(hidden, 7)),
-        )
+        self.stride = Stride(hidden)
+        self.says = zeroed(nn.Linear(hidden, 3))
         # How the object shows; until that is told, nothing does.
         for name, look in (
             ("channels", torch.zeros(3)),
@@ -130,13 +156,16 @@ class Tracker(nn.Module):
             self.register_buffer(name, look)
         windows = _measure(_places(torch.arange(2 * CELL) - CELL + 0.5))
         middles = CELL * torch.arange(size // CELL) + (CELL - 1) / 2
-        near, around = (_places(torch.arange(-rim, rim + 1.0)) for rim in (REACH, AROUND))
+        near, around, close = (
+            _places(torch.arange(-rim, rim + 1.0)) for rim in (REACH, AROUND, CLOSE)
+        )
         for name, constant in (
             ("windows", windows.T.reshape(3, 1, 2 * CELL, 2 * CELL)),
             ("middles", _places(middles)),
             ("near", near),
             ("of_near", _measure(near)),
             ("around", around),
+            ("close", close),
             ("pixels", _places(torch.arange(float(size)))),
         ):
             self.register_buffer(name, constant, persistent=False)
@@ -204,11 +233,11 @@ class Tracker(nn.Module):
         return (2 * points.flip(-1) + 1) / self.size - 1
 
     def views(self, past: Tensor, strength: Tensor, track: Track) -> Tensor:
-        """The last two frames around where the object was seen last `(N, 6 * P)`, without it."""
+        """The last two frames around where the object was seen last `(N, 6, V, V)`, without it."""
         grid = self._grid(track.here[:, None, None] + self.around)
         frames = self.without(past[:, -2:], strength[:, -2:]).flatten(1, 2)
         views = F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
-        return views.flatten(1)
+        return views.reshape(-1, 6, 2 * AROUND + 1, 2 * AROUND + 1)
 
     def without(self, frames: Tensor, strength: Tensor) -> Tensor:
         """`frames` `(N, F, 3, H, W)` with the object of that `strength` taken out.
@@ -219,12 +248,21 @@ class Tracker(nn.Module):
         return frames - strength[:, :, None] * self.colours[..., None]
 
     def foretold(self, views: Tensor, track: Track, action: Tensor) -> Foretold:
-        """Where the object will be, by all that is known."""
+        """Where the object will be, by all that is known; `views` as `views` has them."""
         straight = line(track)
         told = self.numbers(self._told(track, straight))
         h = self.surroundings(views) + told + self.action(action)
-        by, weight, rest = full_precision(self.course(h)).split([2, 2, 3], dim=1)
-        place = straight.leads + weight * (straight.leads - straight.next) + by
+        place, speed = straight.leads - straight.speed, straight.speed / STRIDES
+        for _ in range(STRIDES):
+            gone = place - track.here
+            # Where it looks is no way to be right: that gradient would be noise, and costs time.
+            grid = ((gone.detach()[:, None, None] + self.close) / AROUND).flip(-1)
+            close = F.grid_sample(views[:, 3:], grid, padding_mode="border", align_corners=True)
+            where = torch.cat((_waves(place), speed, gone / 3), dim=1)
+            h, faster, by = self.stride(h, close.flatten(1), where)
+            speed = speed + faster
+            place = place + speed + by
+        rest = full_precision(self.says(F.silu(h)))
         return Foretold(place, 1 + rest[:, 0], rest[:, 1], rest[:, 2])
 
     def _told(self, track: Track, straight: Line) -> Tensor:
@@ -239,17 +277,12 @@ class Tracker(nn.Module):
         steps = ages(track)[:, None] + 1
         apart = track.places - straight.leads[:, None] + steps * straight.speed[:, None]
         apart = apart * track.known[:, :1, None]
-        octaves = 2.0 ** torch.arange(OCTAVES, device=here.device) * 2 * math.pi / LONGEST
-        phases = (
-            torch.stack((straight.speed, straight.leads), dim=1)[..., None] * octaves
-        ).flatten(1)
         parts = (
             asinh_units(come, FINE).flatten(1) / 3,
             come.flatten(1) / 3,
             asinh_units(apart, FINE).flatten(1),
             track.seen,
-            phases.sin(),
-            phases.cos(),
+            _waves(torch.cat((straight.speed, straight.leads), dim=1)),
             2 * here[:, 0] / self.size - 1,
         )
         return torch.cat(parts, dim=1)
@@ -299,6 +332,13 @@ class Tracker(nn.Module):
 def _places(along: Tensor) -> Tensor:
     """All pairs of row and column `(n*n, 2)`."""
     return torch.cartesian_prod(along, along)
+
+
+def _waves(numbers: Tensor) -> Tensor:
+    """Numbers `(N, n)` in pixels as waves of some lengths `(N, 2 * n * OCTAVES)`."""
+    octaves = 2.0 ** torch.arange(OCTAVES, device=numbers.device) * 2 * math.pi / LONGEST
+    phases = (numbers[..., None] * octaves).flatten(1)
+    return torch.cat((phases.sin(), phases.cos()), dim=1)
 
 
 def _measure(offsets: Tensor) -> Tensor:
