@@ -8,7 +8,7 @@ from torch import Tensor
 from worldflow.envs.objects import LOOKS
 from worldflow.model import to_signed
 from worldflow.track import tell_look
-from worldflow.tracking import Track, Tracker, line
+from worldflow.tracking import AROUND, CLOSE, Track, Tracker, line
 
 SIZE, HISTORY, ACTIONS = 32, 4, 3
 BACK = -0.5
@@ -224,6 +224,28 @@ def test_an_object_looks_as_its_game_defines_it(game: str) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     strength = one.strength(to_signed(torch.from_numpy(frames))[:, None])[:, 0]
     assert np.allclose(strength, LOOKS[game].strength(frames), atol=1e-5)
+
+
+@pytest.mark.parametrize(("channel", "ahead", "met"), [(3, 2, True), (3, 3, False), (0, 2, False)])
+def test_before_each_stride_it_looks_where_it_is_by_then(
+    channel: int, ahead: int, met: bool
+) -> None:
+    """In the newest frame: what is between two looks, or was there before, changes nothing."""
+    one, places = tracker(), flight((0.0, 4.0))
+    track = Track(places[None, :-1], torch.ones(1, HISTORY))
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.zero_()
+        one.stride.close.weight[0, (2 * CLOSE + 1) ** 2 // 2] = 1  # red, in the middle
+        one.stride.learned.weight[0, 0] = 1
+        one.stride.turn.weight[0, 0] = 1
+    views = torch.zeros(1, 6, 2 * AROUND + 1, 2 * AROUND + 1)
+    views[0, channel, AROUND, AROUND + ahead] = 1
+    straight = one.foretold(torch.zeros_like(views), track, NOTHING).place[0]
+    assert torch.allclose(straight, places[-1], atol=1e-4)
+    place = one.foretold(views, track, NOTHING).place[0]
+    assert place[1] == straight[1]
+    assert (place[0] > straight[0] + 0.1) == met
 
 
 def test_gradients_reach_every_parameter() -> None:

@@ -26,7 +26,8 @@ from worldflow.model import to_bytes, to_signed
 from worldflow.optimizer import Muon, move
 from worldflow.own_pictures import normal
 from worldflow.ripe import RipeConfig, descend, reshaped, train_part
-from worldflow.tracking import AROUND, CERTAIN, Track, Tracker, line, near_enough
+from worldflow.small_objects import WHOLE
+from worldflow.tracking import AROUND, Track, Tracker, line, near_enough
 from worldflow.world import World
 
 CLIP = 32  # steps that are looked at in a row
@@ -64,13 +65,13 @@ class Flights(NamedTuple):
 
     @property
     def there(self) -> Tensor:
-        """Whether it is in sight in the next frame `(C,)`."""
-        return self.mass > CERTAIN[1]
+        """Whether it is in sight in the next frame `(C,)`: more of it than a glimpse."""
+        return self.mass > WHOLE
 
     @property
     def kinds(self) -> list[Tensor]:
         """Which of them do each thing of SHARES."""
-        hidden = self.track.seen[:, -1] < CERTAIN[0]
+        hidden = self.track.seen[:, -1] < 0.5
         turns = (self.next - line(self.track).leads).norm(dim=1) > TURN
         goes = self.there & ~hidden
         return [goes & turns, goes & ~turns, self.there & hidden, ~self.there]
