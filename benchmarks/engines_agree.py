@@ -54,11 +54,12 @@ class Picks(nn.Module):
         keys: Tensor,
         values: Tensor,
         steps: Tensor,
+        recency: Tensor,
         action: Tensor,
         noise: Tensor,
         temperature: Tensor,
     ) -> Tensor:
-        state = StreamState(frames, actions, keys, values, steps)
+        state = StreamState(frames, actions, keys, values, steps, recency)
         with watched_selectors() as seen:
             self.model.step(state, action, noise, temperature)
         return torch.cat([picks.flatten(1) for picks in seen.picks], dim=1)

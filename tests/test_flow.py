@@ -77,7 +77,7 @@ def of_all_ways(flow: MultiscaleFlow, y: Tensor, given: Conditions) -> list[Tens
     assert flow.ways is not None
     pictures, details = haar.pyramid(y, LEVELS)
     means, step = haar.pyramid(given.mean, LEVELS), flow.coarse
-    features, mean = given.features.coarse, means.pictures[0]
+    features, mean = flow.informed(given).features.coarse, means.pictures[0]
     context = step.context(features, mean)
     fork = flow.ways(context)
     sets: list[tuple[list[Mixture], Tensor]] = []  # of cells: the mixture of each way, and values
@@ -161,7 +161,7 @@ def test_samples_come_from_the_density_that_scores_them() -> None:
     given = some_conditions(model, 1)
     many = Conditions(
         type(given.features)(*(f.expand(256, -1, -1, -1) for f in given.features)),
-        *(part.expand(256, -1, -1, -1) for part in given[1:]),
+        *(part.expand(256, *part.shape[1:]) for part in given[1:]),
     )
     with torch.no_grad():
         y = draw(model.flow, many)

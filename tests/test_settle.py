@@ -31,7 +31,7 @@ from worldflow.settle import (
 from worldflow.small_objects import SmallObject
 from worldflow.world import World
 
-MOVES = ("flow.coarse.", "flow.details.0.", "flow.ways.")
+MOVES = ("flow.coarse.", "flow.details.0.", "flow.ways.", "flow.waiting.")
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ def config(tmp_path: Path) -> SettleConfig:
         further=0,
         evidence=False,
         ways=0,
+        waiting=False,
         weight_decay=0.01,
     )
 
@@ -68,7 +69,9 @@ def test_what_was_recorded_becomes_likelier(config: SettleConfig) -> None:
             [
                 float(part.log_prob.mean())
                 for part in world.model.flow.choosing_sites(
-                    kept.frame, kept.features.float(), kept.mean
+                    kept.frame,
+                    world.model.flow.told(kept.features.float(), kept.recency),
+                    kept.mean,
                 )
             ]
             for world in worlds
@@ -92,7 +95,8 @@ def test_the_choosing_sites_are_the_flows_own() -> None:
     small, mean = (haar.pyramid(picture, 2).pictures[0] for picture in (y, given.mean))
     with torch.no_grad():
         whole = model.flow.sites(y, given)[:2]
-        parts = model.flow.choosing_sites(small, given.features.coarse, mean)
+        informed = model.flow.informed(given)
+        parts = model.flow.choosing_sites(small, informed.features.coarse, mean)
     for part, expected in zip(parts, whole, strict=True):
         torch.testing.assert_close(part.log_prob, expected.log_prob, atol=1e-4, rtol=1e-5)
 
@@ -162,7 +166,8 @@ def test_a_draw_of_the_choosing_steps_is_the_flows_own() -> None:
     with torch.no_grad():
         whole = model.flow.decode(noise, given, torch.ones(3))
         quarter, mean = (haar.pyramid(picture, 2).pictures[0] for picture in (whole, given.mean))
-        drawn = model.flow.choosing_draw(noise, given.features.coarse, mean)
+        features = model.flow.informed(given).features.coarse
+        drawn = model.flow.choosing_draw(noise, features, mean)
     torch.testing.assert_close(drawn, quarter, atol=1e-4, rtol=1e-4)
 
 
@@ -171,13 +176,15 @@ def test_the_best_of_many_offers_are_the_best_of_all() -> None:
     frames = torch.arange(40.0).view(-1, 1, 1, 1)
     best = Best(10, model, "cpu")
     for part in torch.arange(40).split(7):
-        found = Kept(torch.zeros(1).expand(len(part), 1, 1, 1), frames[part], frames[part])
+        features, shown = torch.zeros(1).expand(len(part), 1, 1, 1), frames[part]
+        found = Kept(features, shown, shown, recency=part.float())
         best.offer(ranks[part].masked_fill(part == 3, -torch.inf), found)
     ranks[3] = -1
     steps, of_steps = best.kept()
     kept = steps.frame[:, 0, 0, 0].long()
     assert sorted(kept.tolist()) == sorted(ranks.topk(10).indices.tolist())
     assert torch.equal(of_steps, ranks[kept])
+    assert torch.equal(steps.recency.long(), kept)
 
 
 def test_out_of_sight_is_what_the_frames_before_do_not_show() -> None:
@@ -195,7 +202,7 @@ def test_actions_out_of_sight_are_drawn_as_often_however_few_steps_they_have() -
     unseen = [Best(size, model, "cpu") for size in sizes]
     for best, size in zip(unseen, sizes, strict=True):
         rows = torch.zeros(size, 1, 1, 1)
-        best.offer(torch.rand(size), Kept(rows, rows, rows))
+        best.offer(torch.rand(size), Kept(rows, rows, rows, rows[:, 0, 0, 0]))
     pools = alike(unseen, 0.6)
     open_ones = Pool(pools[2].steps, torch.arange(90.0), 0.4)
     each = odds([open_ones, *pools])
@@ -246,6 +253,32 @@ def test_evidence_that_is_added_begins_as_nothing_and_learns(config: SettleConfi
         assert model.config.evidence
         learned = model.state_dict()["flow.details.0.evidence.expected.weight"]
         assert float(learned.abs().max()) > 0
+
+
+def test_waiting_that_is_added_begins_as_nothing_and_learns(config: SettleConfig) -> None:
+    world = World.load(config.world)
+    plain = without(world, "waiting", waiting=False)
+    plain.save(Path(config.world))
+    with_it = reshaped(plain, waiting=True).model
+    noise, given = torch.randn(3, with_it.flow.noise_size), some_conditions(with_it, 3)
+    with torch.no_grad():
+        drawn, before = (m.flow.decode(noise, given, torch.ones(3)) for m in (with_it, plain.model))
+    torch.testing.assert_close(drawn, before)
+    settle(dataclasses.replace(config, waiting=True))
+    settle(dataclasses.replace(config, world=config.out, out=config.out.replace("out.", "twice.")))
+    for path in (config.out, config.out.replace("out.", "twice.")):
+        model = World.load(path).model  # once it has it, it stays
+        assert model.config.waiting
+        assert float(model.state_dict()["flow.waiting.out.weight"].abs().max()) > 0
+
+
+def test_a_world_that_sees_no_object_waits_for_none(config: SettleConfig) -> None:
+    world = World.load(config.world)
+    without(without(world, "tracker", tracking=0), "waiting", waiting=False).save(
+        Path(config.world)
+    )
+    with pytest.raises(InputError, match=r"waiting=true: .* no tracker.*worldflow track"):
+        settle(dataclasses.replace(config, waiting=True))
 
 
 def test_layers_that_are_added_begin_as_nothing_and_learn(config: SettleConfig) -> None:

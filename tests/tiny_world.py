@@ -22,6 +22,7 @@ CONFIG = ModelConfig(
     evidence=True,
     ways=3,
     tracking=8,
+    waiting=True,
 )
 
 

@@ -23,7 +23,8 @@ from worldflow.coarse import LEVELS, CoarseStep
 from worldflow.evidence import Evidence
 from worldflow.mixture_head import MixtureHead, Told
 from worldflow.sites import Rendering, Sites, asinh_units, sites_of
-from worldflow.trunk import zeroed
+from worldflow.trunk import Features, zeroed
+from worldflow.waiting import Waiting
 from worldflow.ways import Ways, encoded_way, mixed, way_again
 
 
@@ -123,9 +124,11 @@ class MultiscaleFlow(nn.Module):
         further: int = 0,
         evidence: bool = False,
         ways: int = 0,
+        waiting: bool = False,
     ) -> None:
         super().__init__()
         fine, middle, coarse = features
+        self.waiting = Waiting(coarse) if waiting else None
         grid = size // 2**LEVELS
         self.ways = Ways(ways, hidden[0], components[:2], grid) if ways else None
         self.coarse = CoarseStep(coarse, hidden[0], components[0], sigma, grid)
@@ -152,20 +155,30 @@ class MultiscaleFlow(nn.Module):
 
     def sites(self, y: Tensor, given: Conditions) -> list[Sites]:
         """Of each step, coarse to fine; all log_probs of a row together are its `log_prob`."""
-        mean = given.mean.detach()
+        given, mean = self.informed(given), given.mean.detach()
         choosing = self.choosing_sites(quarter(y), given.features.coarse, quarter(mean))
         return [*choosing, *self.following_sites(y, given)]
 
     def choosing(self) -> list[nn.Module]:
         """What draws the picture of a quarter of the size, by which all is decided."""
-        return [self.coarse, self.details[0], *([self.ways] if self.ways else [])]
+        return [self.coarse, self.details[0], *filter(None, (self.ways, self.waiting))]
+
+    def informed(self, given: Conditions) -> Conditions:
+        """`given` with coarse features that tell how lately the game's object was in sight, too."""
+        fine, middle, coarse = given.features
+        features = Features(fine, middle, self.told(coarse, given.recency))
+        return Conditions(features, *given[1:])
+
+    def told(self, coarse: Tensor, recency: Tensor) -> Tensor:
+        """Such features, of the trunk's `(N, C, h, w)` and the `recency` `(N,)`."""
+        return self.waiting(coarse, recency) if self.waiting else coarse
 
     def choosing_sites(self, y: Tensor, features: Tensor, mean: Tensor) -> list[Sites]:
         """Of the first two steps, as `sites` has them.
 
         Args:
             y: that picture of the noised frame `(N, 3, H/4, W/4)`.
-            features: the trunk's coarse ones.
+            features: the coarse ones, as `informed` has them.
             mean: that picture of the base's mean.
         """
         context = self.coarse.context(features, haar.analyse(mean)[0])
@@ -237,7 +250,7 @@ class MultiscaleFlow(nn.Module):
 
     def decode(self, noise: Tensor, given: Conditions, temperature: Tensor) -> Tensor:
         eps, picks = self.split_noise(noise)
-        means = haar.pyramid(given.mean, LEVELS)
+        given, means = self.informed(given), haar.pyramid(given.mean, LEVELS)
         coarsest = means.pictures[0], means.details[0]
         picture = self._chosen(eps, picks, given.features.coarse, *coarsest, temperature)
         for i, step in self.following():
@@ -248,7 +261,7 @@ class MultiscaleFlow(nn.Module):
 
     def encode(self, y: Tensor, given: Conditions, generator: torch.Generator | None) -> Tensor:
         pictures, details = haar.pyramid(y, LEVELS)
-        means = haar.pyramid(given.mean, LEVELS)
+        given, means = self.informed(given), haar.pyramid(given.mean, LEVELS)
         features, of_way = given.features.coarse, []
         context = self.coarse.context(features, means.pictures[0])
         favours: list[Tensor | None] = [None, None]
@@ -273,7 +286,7 @@ class MultiscaleFlow(nn.Module):
         """Another draw of the future that `y` shows: its components, with `noise` of their own."""
         eps, picks = self.split_noise(noise)
         pictures, details = haar.pyramid(y, LEVELS)
-        means = haar.pyramid(given.mean, LEVELS)
+        given, means = self.informed(given), haar.pyramid(given.mean, LEVELS)
         features = given.features.coarse
         context = self.coarse.context(features, means.pictures[0])
         favours: list[Tensor | None] = [None, None]

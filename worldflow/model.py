@@ -31,6 +31,7 @@ class ModelConfig:
     evidence: bool = False  # whether there, what is drawn already weighs the components directly
     ways: int = 0  # that a whole frame may go: a mixture over its 16x16 picture; 0: one
     tracking: int = 0  # width of the network that keeps the game's object on its course; 0: none
+    waiting: bool = False  # whether its choices are told how lately that object was in sight
     sigma: float = 0.05  # noise on the modelled frame, on the [-1, 1] range
 
 
@@ -50,6 +51,7 @@ class StreamState(NamedTuple):
     keys: Tensor  # (N, heads, cells, W-1, C/heads) float32, the temporal attention's memory
     values: Tensor  # the same
     steps: Tensor  # (N,) int64, steps seen
+    recency: Tensor  # (N,) float32, how lately the game's object was in sight (waiting.py)
 
 
 class WorldModel(nn.Module):
@@ -90,6 +92,7 @@ class WorldModel(nn.Module):
             further=config.further,
             evidence=config.evidence,
             ways=config.ways,
+            waiting=config.waiting,
         )
         self.outcome = OutcomeHead(config.channels, config.sigma, len(reward_support))
         self.register_buffer("reward_support", reward_support)
@@ -115,7 +118,9 @@ class WorldModel(nn.Module):
     def conditions(self, frames: Tensor, actions: Tensor) -> Conditions:
         """Of every step of clips: N = B*T rows; `frames` and `actions` as the trunk wants them."""
         features, action = self.trunk(frames, actions), self.taken(actions)
-        return self.base(features, self.past(frames), action)  # type: ignore[no-any-return]
+        steps = frames.shape[1] - self.config.history + 1
+        recency = torch.zeros(frames.shape[0], device=frames.device)
+        return self.base(features, self.past(frames), action, recency, steps)  # type: ignore[no-any-return]
 
     def past(self, frames: Tensor) -> Tensor:
         """The last L frames of every step of clips `(N, L, 3, H, W)`, newest last."""
@@ -144,6 +149,7 @@ class WorldModel(nn.Module):
             keys=torch.zeros((n, *self.trunk.memory_shape), device=frame.device),
             values=torch.zeros((n, *self.trunk.memory_shape), device=frame.device),
             steps=torch.zeros(n, dtype=torch.int64, device=frame.device),
+            recency=torch.zeros(n, device=frame.device),
         )
 
     def advance(self, state: StreamState, action: Tensor) -> tuple[Conditions, StreamState]:
@@ -156,8 +162,8 @@ class WorldModel(nn.Module):
         memory = Memory(state.keys, state.values)
         features, memory = self.trunk.streamed(frames, actions, memory, state.steps)
         shifted = torch.cat((state.frames[:, 1:], state.frames[:, -1:]), dim=1)
-        given: Conditions = self.base(features, frames, action)
-        return given, StreamState(shifted, actions[:, 1:], *memory, state.steps + 1)
+        given: Conditions = self.base(features, frames, action, state.recency, 1)
+        return given, StreamState(shifted, actions[:, 1:], *memory, state.steps + 1, given.recency)
 
     def observe(self, state: StreamState, frame: Tensor) -> StreamState:
         """`state` with `frame` `(N, H, W, 3)` uint8 as its newest."""

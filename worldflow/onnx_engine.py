@@ -66,6 +66,7 @@ class OnnxEngine:
             "keys": np.zeros((count, *self._memory_shape), np.float32),
             "values": np.zeros((count, *self._memory_shape), np.float32),
             "steps": np.zeros(count, np.int64),
+            "recency": np.zeros(count, np.float32),
         }
 
     def step(

@@ -27,7 +27,7 @@ from worldflow.card import WorldCard
 from worldflow.errors import InputError
 from worldflow.onnx_session import open_session
 
-STATE = ("frames", "actions", "keys", "values", "steps")
+STATE = ("frames", "actions", "keys", "values", "steps", "recency")
 STEP_INPUTS = (*STATE, "action", "noise", "temperature")
 STEP_OUTPUTS = ("frame", "reward", "p_terminated", "terminated", *(f"next_{n}" for n in STATE))
 SCORE_INPUTS = (*STATE, "action", "shown", "noise")

@@ -94,11 +94,12 @@ class _Step(nn.Module):
         keys: Tensor,
         values: Tensor,
         steps: Tensor,
+        recency: Tensor,
         action: Tensor,
         noise: Tensor,
         temperature: Tensor,
     ) -> tuple[Tensor, ...]:
-        state = StreamState(frames, actions, keys, values, steps)
+        state = StreamState(frames, actions, keys, values, steps, recency)
         *told, after = self.model.step(state, action, noise, temperature)
         return (*told, *after)
 
@@ -117,12 +118,13 @@ class _Score(nn.Module):
         keys: Tensor,
         values: Tensor,
         steps: Tensor,
+        recency: Tensor,
         action: Tensor,
         shown: Tensor,
         noise: Tensor,
     ) -> Tensor:
         return self.model.score(
-            StreamState(frames, actions, keys, values, steps), action, shown, noise
+            StreamState(frames, actions, keys, values, steps, recency), action, shown, noise
         )
 
 

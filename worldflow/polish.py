@@ -64,6 +64,7 @@ class Kept(NamedTuple):
     middle: Tensor  # (M, C1, H/4, W/4)
     coarse: Tensor  # (M, C2, H/8, W/8)
     mean: Tensor  # (M, 3, H, W), the base's
+    recency: Tensor  # (M,), how lately the game's object was in sight
     frame: Tensor  # (M, 3, H, W), the recorded next frame
     counts: Tensor  # (M, 1, H, W), what each pixel counts
     reward: Tensor  # (M, R), weights on the reward support
@@ -75,7 +76,7 @@ class Kept(NamedTuple):
             part.float().contiguous(memory_format=torch.channels_last)
             for part in (self.fine, self.middle, self.coarse)
         )
-        return Conditions(Features(*features), self.mean, log_scale=self.mean.new_zeros(0))
+        return Conditions(Features(*features), self.mean, self.mean.new_zeros(0), self.recency)
 
 
 def polish(config: PolishConfig) -> None:
@@ -214,6 +215,7 @@ def _known(
             middle=middle,
             coarse=coarse,
             mean=given.mean[rows],
+            recency=given.recency[rows],
             frame=frames[:, history:].flatten(0, 1)[rows],
             counts=places.weights(lately, given, model.base.floor, TRAINING.focus)[rows],
             reward=two_hot(rewards, model.reward_support),

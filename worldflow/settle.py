@@ -49,6 +49,7 @@ class SettleConfig(RipeConfig):
     further: int
     evidence: bool
     ways: int
+    waiting: bool
     weight_decay: float
 
 
@@ -58,6 +59,7 @@ class Kept(NamedTuple):
     features: Tensor  # (M, C2, H/8, W/8), the trunk's coarse ones
     mean: Tensor  # (M, 3, H/4, W/4), the base's mean at a quarter of the size
     frame: Tensor  # the same of the recorded next frame
+    recency: Tensor  # (M,), how lately the game's object was in sight
 
 
 class Pool(NamedTuple):
@@ -73,7 +75,8 @@ def settle(config: SettleConfig) -> None:
 
     Raises:
         InputError: as `train_part`; shares that are none, `further` below 0, `ways` that are none
-            or not as many as the world has, or `unseen` of a game without an object.
+            or not as many as the world has, `unseen` of a game without an object, or `waiting` of
+            a world without a tracker.
         WorkError: as `train_part`.
     """
     if min(config.others, config.unseen) < 0 or config.others + config.unseen > 1:
@@ -93,11 +96,17 @@ def _settled(
     shape = world.model.config
     if config.ways and shape.ways not in (0, config.ways):
         raise InputError(f"ways={config.ways}: the world has {shape.ways} already; leave ways out")
+    if config.waiting and not shape.tracking:
+        raise InputError(
+            "waiting=true: the world has no tracker, so it does not see for how long its object is "
+            "gone; give it one first, by worldflow track"
+        )
     world = reshaped(
         world,
         further=shape.further + config.further,
         evidence=shape.evidence or config.evidence,
         ways=config.ways or shape.ways,
+        waiting=shape.waiting or config.waiting,
     )
     pools = keep(world.model, training, config, device)
     told = " + ".join(str(len(pool.weights)) for pool in pools)
@@ -141,7 +150,8 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
         valid = torch.from_numpy(clips.valid.flatten()).to(device)
         frames, given, left = seen(model, clips, generator, device)
         frame = frames[:, model.config.history :].flatten(0, 1)
-        found = Kept(given.features.coarse, quarter(given.mean), quarter(frame))
+        mean = quarter(given.mean)
+        found = Kept(given.features.coarse, mean, quarter(frame), given.recency)
         lot = torch.from_numpy(lots[clips.index.flatten()]).float().to(device)
         open_ones.offer(left.masked_fill(~valid, -torch.inf), found)
         any_ones.offer(lot.masked_fill(~valid, -torch.inf), found)
@@ -179,7 +189,8 @@ class Best:
         features = torch.empty(shape, device=device, dtype=quick_type(device))
         pictures = (torch.empty((places, 3, small, small), device=device) for _ in range(2))
         self._ranks = torch.full((places,), -torch.inf, device=device)
-        self._kept = Kept(features, *pictures)
+        mean, frame = pictures
+        self._kept = Kept(features, mean, frame, recency=torch.empty(places, device=device))
 
     def offer(self, ranks: Tensor, found: Kept) -> None:
         """Steps of `ranks` `(N,)`, -inf for those that are not to be kept."""
@@ -231,7 +242,8 @@ def seen(
     frames = to_signed(clips.frames.to(device))
     with autocast(device):
         given = model.conditions(frames[:, :-1], torch.from_numpy(clips.actions).to(device))
-        left = left_open(model.flow, given.features.coarse, quarter(given.mean), generator)
+        features = model.flow.informed(given).features.coarse
+        left = left_open(model.flow, features, quarter(given.mean), generator)
     return frames, given, left
 
 
@@ -290,5 +302,5 @@ def _loss(model: WorldModel, kept: Kept, generator: torch.Generator) -> Tensor:
     y = kept.frame + model.config.sigma * normal(kept.frame.shape, generator)
     features = kept.features.contiguous(memory_format=torch.channels_last)
     with autocast(generator.device.type):
-        sites = model.flow.choosing_sites(y, features, kept.mean)
+        sites = model.flow.choosing_sites(y, model.flow.told(features, kept.recency), kept.mean)
     return -torch.stack([part.log_prob.mean() for part in sites]).sum()

@@ -79,7 +79,7 @@ class World:
     def _shape(self) -> dict[str, Any]:
         config = asdict(self.model.config)
         # Younger than the first worlds, whose hash is to stay.
-        for younger in ("further", "evidence", "ways", "tracking"):
+        for younger in ("further", "evidence", "ways", "tracking", "waiting"):
             if not config[younger]:
                 del config[younger]
         return {"config": config, "size": self.model.size}
