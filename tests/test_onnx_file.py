@@ -79,8 +79,8 @@ def test_onnx_of_something_else_is_no_world(tmp_path: Path) -> None:
 
 
 def test_another_format_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="of format 0, but this worldflow reads format 1"):
-        open_file(rewritten(tmp_path, format=0))
+    with pytest.raises(InputError, match="of format 1, but this worldflow reads format 2"):
+        open_file(rewritten(tmp_path, format=1))
 
 
 def test_another_graph_under_the_same_facts_is_damaged(tmp_path: Path) -> None:

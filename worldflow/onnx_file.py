@@ -33,7 +33,7 @@ STEP_OUTPUTS = ("frame", "reward", "p_terminated", "terminated", *(f"next_{n}" f
 SCORE_INPUTS = (*STATE, "action", "shown", "noise")
 SCORE_OUTPUTS = ("nll_excess",)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ABOUT_KEY, STARTS_KEY, SCORE_KEY = "worldflow", "worldflow_starts", "worldflow_score"
 
 
