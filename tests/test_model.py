@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_world import ACTIONS, CONFIG, SIZE, WINDOW, random_actions, random_frames, tiny_model
 
+from worldflow.errors import InputError
 from worldflow.model import StreamState, WorldModel, to_bytes, to_signed
 
 LENGTH = WINDOW + 3
@@ -155,3 +156,13 @@ def test_a_new_model_predicts_no_change() -> None:
             model.first_state(frame), torch.tensor([0, 1, 2]), noise, torch.zeros(3)
         )[0]
     assert (shown.int() - frame.int()).abs().max() <= 1
+
+
+def test_waiting_needs_a_tracker() -> None:
+    with pytest.raises(InputError, match=r"waiting=true .*tracking=0: .*model.tracking=256"):
+        WorldModel(
+            dataclasses.replace(CONFIG, tracking=0),
+            size=SIZE,
+            action_count=ACTIONS,
+            reward_support=torch.zeros(1),
+        )

@@ -102,11 +102,17 @@ def places_of(clips: Clips, model: WorldModel) -> Tensor:
     seen = []
 
     def spy(
-        model: WorldModel, features: Any, past: Tensor, action: Tensor, targets: Any, focus: float
+        model: WorldModel,
+        features: Any,
+        past: Tensor,
+        action: Tensor,
+        recency: Tensor,
+        targets: Any,
+        focus: float,
     ) -> Any:
-        given = model.base(features, past, action)
+        given = model.base(features, past, action, recency)
         seen.append(places.weights(targets.moved, given, model.base.floor, focus))
-        return loss_parts(model, features, past, action, targets, focus)
+        return loss_parts(model, features, past, action, recency, targets, focus)
 
     loss_of(model, clips, replace(PLAIN, focus=8.0), spy)
     return seen[0].view(3, 6, 16, 16)[:, 0]

@@ -76,7 +76,7 @@ def test_only_the_tracker_moves(config: TrackConfig) -> None:
 def test_a_world_without_a_tracker_gets_one(config: TrackConfig, tmp_path: Path) -> None:
     world = World.load(config.world)
     plain = WorldModel(
-        dataclasses.replace(world.model.config, tracking=0),
+        dataclasses.replace(world.model.config, tracking=0, waiting=False),
         size=SIZE,
         action_count=world.model.action_count,
         reward_support=world.model.reward_support,

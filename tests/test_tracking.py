@@ -71,7 +71,7 @@ def test_of_two_balls_the_greater_is_followed_and_the_other_taken_out() -> None:
     pictures = torch.maximum(scene(places), other)
     with torch.no_grad():
         track = one.track(one.strength(pictures[:, :-1]))
-        after, _ = one(pictures[:, -1], pictures[:, :-1], NOTHING)
+        after = one(pictures[:, -1], pictures[:, :-1], NOTHING)
     assert torch.allclose(track.places[0], places[:-1], atol=0.05)
     assert torch.allclose(after, scene(places)[:, -1], atol=0.1)
 
@@ -105,7 +105,7 @@ def test_a_hidden_ball_is_drawn_as_it_was_when_it_comes_in_sight() -> None:
     pictures = scene(places, (1.0, 4.0))
     pictures[:, -2] = BACK
     with torch.no_grad():
-        after, _ = one(pictures[:, -2], pictures[:, :-1], NOTHING)
+        after = one(pictures[:, -2], pictures[:, :-1], NOTHING)
     assert torch.allclose(after, pictures[:, -1], atol=0.05)
 
 
@@ -114,7 +114,7 @@ def test_what_will_not_be_in_sight_is_taken_out(in_sight: float, kept: float) ->
     places = flight((1.5, 2.0))
     pictures = scene(places)
     with torch.no_grad():
-        after, _ = tracker(-9.0, in_sight)(pictures[:, -1], pictures[:, :-1], NOTHING)
+        after = tracker(-9.0, in_sight)(pictures[:, -1], pictures[:, :-1], NOTHING)
     assert torch.allclose(after, BACK + kept * (pictures[:, -1] - BACK), atol=1e-4)
 
 
@@ -164,7 +164,7 @@ def test_the_object_of_the_mean_is_put_where_it_will_be(off: tuple[float, float]
     past, truth = scene(places)[:, :-1], scene(places)[:, -1]
     mean = scene(places + torch.tensor(off))[:, -1]
     with torch.no_grad():
-        after, _ = one(mean, past, NOTHING)
+        after = one(mean, past, NOTHING)
     assert torch.allclose(place_in(one, after, places[-1]), places[-1], atol=0.1)
     assert one.strength(after[None]).sum() == pytest.approx(4, abs=0.3)
     assert (after - truth).abs().sum() < 0.35 * (mean - truth).abs().sum() or off[0] == 0.4
@@ -174,7 +174,7 @@ def test_a_pale_ball_gets_its_mass_back() -> None:
     one, places = tracker(), flight((1.5, 2.0))
     pictures = BACK + 0.6 * (scene(places) - BACK)
     with torch.no_grad():
-        after, _ = one(pictures[:, -1], pictures[:, :-1], NOTHING)
+        after = one(pictures[:, -1], pictures[:, :-1], NOTHING)
     assert torch.allclose(after, scene(places)[:, -1], atol=0.15)
     assert one.strength(after[None]).sum() == pytest.approx(4, abs=0.1)
 
@@ -185,7 +185,7 @@ def test_it_has_the_shape_that_the_mean_gives_it_near_by(off: float, kept: bool)
     long = (1.0, 4.0)
     mean = scene(places + torch.tensor([0.0, off]), long)[:, -1]
     with torch.no_grad():
-        after, _ = one(mean, scene(places)[:, :-1], NOTHING)
+        after = one(mean, scene(places)[:, :-1], NOTHING)
     of_mean, of_newest = (
         (after - scene(places, shape)[:, -1]).abs().sum() for shape in (long, (2.0, 2.0))
     )
@@ -199,7 +199,7 @@ def test_what_is_not_the_object_stays() -> None:
     past, mean = scene(places)[:, :-1], scene(places)[:, -1]
     past[..., 27:30, 4:20] = mean[..., 27:30, 6:22] = 1.0  # a paddle
     with torch.no_grad():
-        after, _ = one(mean, past, NOTHING)
+        after = one(mean, past, NOTHING)
     assert torch.equal(after[..., 25:, :], mean[..., 25:, :])
     far = torch.ones(SIZE, SIZE, dtype=torch.bool)
     far[10:23, 8:21] = False
@@ -210,11 +210,11 @@ def test_a_mean_stays_as_it_is_unless_the_network_is_sure() -> None:
     places = flight((1.5, 2.2))
     past, mean = scene(places)[:, :-1], scene(places + 1.0)[:, -1]
     with torch.no_grad():
-        assert torch.equal(tracker(sure=-2.0)(mean, past, NOTHING)[0], mean)
-        assert not torch.equal(tracker(sure=2.0)(mean, past, NOTHING)[0], mean)
+        assert torch.equal(tracker(sure=-2.0)(mean, past, NOTHING), mean)
+        assert not torch.equal(tracker(sure=2.0)(mean, past, NOTHING), mean)
         empty = torch.full_like(past, BACK)
-        assert torch.equal(tracker()(mean, empty, NOTHING)[0], mean)
-        assert torch.equal(Tracker(HISTORY, SIZE, ACTIONS, 16)(mean, past, NOTHING)[0], mean)
+        assert torch.equal(tracker()(mean, empty, NOTHING), mean)
+        assert torch.equal(Tracker(HISTORY, SIZE, ACTIONS, 16)(mean, past, NOTHING), mean)
 
 
 @pytest.mark.parametrize("game", LOOKS)
@@ -255,6 +255,6 @@ def test_gradients_reach_every_parameter() -> None:
         for parameter in one.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     pictures = scene(places)
-    after, _ = one(pictures[:, -1], pictures[:, :-1], NOTHING)
+    after = one(pictures[:, -1], pictures[:, :-1], NOTHING)
     (after - pictures[:, -1]).square().sum().backward()
     assert not [name for name, p in one.named_parameters() if p.grad is None or not p.grad.any()]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from worldflow.mixture_head import SCALE_FLOOR
 from worldflow.tracking import Tracker
 from worldflow.trunk import Features, full_precision, zeroed
-from worldflow.waiting import recencies
 
 OTHER = 4.0  # squared distance, in units of the noise, from which on a colour is another
 FAVOUR = 6.0  # log-odds of the newest frame against another picture, before anything is learned
@@ -59,15 +58,15 @@ class GaussianBase(nn.Module):
         self.tracker = Tracker(history, size, action_count, tracking) if tracking else None
 
     def forward(
-        self, features: Features, past: Tensor, action: Tensor, recency: Tensor, steps: int
+        self, features: Features, past: Tensor, action: Tensor, recency: Tensor
     ) -> Conditions:
-        """Of `steps` steps in a row of each of B clips, N in all.
+        """What is known of the next frame.
 
         Args:
             features: the trunk's.
             past: `(N, L, 3, H, W)`, the last frames in [-1, 1], newest last.
             action: `(N,)`, the one taken now.
-            recency: `(B,)`, how lately the object was in sight at the step before the first.
+            recency: `(N,)`, how lately the game's object was in sight.
         """
         h = F.silu(self.conv(features.fine))
         recalled = self._recalled(F.pixel_shuffle(full_precision(self.recall(h)), 2), past)
@@ -75,10 +74,9 @@ class GaussianBase(nn.Module):
         residual, spread = F.pixel_shuffle(raw, 2).chunk(2, dim=1)
         log_scale = self.floor * (1 - torch.sigmoid(spread))  # within [floor, 0]
         mean = recalled + residual
-        if self.tracker is None:
-            return Conditions(features, mean, log_scale, torch.zeros_like(mean[:, 0, 0, 0]))
-        mean, shows = self.tracker(mean, past, action)
-        return Conditions(features, mean, log_scale, recencies(shows, recency, steps))
+        if self.tracker is not None:
+            mean = self.tracker(mean, past, action)
+        return Conditions(features, mean, log_scale, recency)
 
     def _recalled(self, logits: Tensor, past: Tensor) -> Tensor:
         """`logits` `(N, L + B, H, W)` -> each pixel as some of the pictures have it.

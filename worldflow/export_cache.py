@@ -12,7 +12,7 @@ from worldflow.world import World
 KEPT = 8  # files; a world in training has another hash each time it is saved
 # What decides how a graph looks: exports of other versions of these are not used.
 SOURCES = (
-    *("onnx_graph", "onnx_ops", "onnx_file"),
+    *("onnx_graph", "onnx_ops", "onnx_file", "errors"),
     *("model", "base", "tracking", "trunk", "flow", "coarse", "ways", "sites", "evidence"),
     *("waiting", "mixture", "mixture_head", "haar"),
 )

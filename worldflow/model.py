@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldflow.base import Conditions, GaussianBase, gaussian_log_prob
+from worldflow.errors import InputError
 from worldflow.flow import MultiscaleFlow
 from worldflow.mixture import standard_normal_cdf
 from worldflow.sites import asinh_units
 from worldflow.trunk import CausalTrunk, Memory, full_precision, zeroed
+from worldflow.waiting import recencies
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class WorldModel(nn.Module):
     ) -> None:
         """`reward_support` `(R,)`: the rewards that the head chooses among, ascending."""
         super().__init__()
+        if config.waiting and not config.tracking:
+            raise InputError(
+                "model.waiting=true model.tracking=0: what sees for how long an object is gone is "
+                "the tracker; give it a width, model.tracking=256, or leave waiting out"
+            )
         self.config, self.size, self.action_count = config, size, action_count
         self.trunk = CausalTrunk(
             size=size,
@@ -118,13 +125,26 @@ class WorldModel(nn.Module):
     def conditions(self, frames: Tensor, actions: Tensor) -> Conditions:
         """Of every step of clips: N = B*T rows; `frames` and `actions` as the trunk wants them."""
         features, action = self.trunk(frames, actions), self.taken(actions)
-        steps = frames.shape[1] - self.config.history + 1
-        recency = torch.zeros(frames.shape[0], device=frames.device)
-        return self.base(features, self.past(frames), action, recency, steps)  # type: ignore[no-any-return]
+        past = self.past(frames)
+        return self.base(features, past, action, self.recency(past, frames.shape[0]))  # type: ignore[no-any-return]
 
     def past(self, frames: Tensor) -> Tensor:
         """The last L frames of every step of clips `(N, L, 3, H, W)`, newest last."""
         return frames.unfold(1, self.config.history, 1).movedim(-1, 2).flatten(0, 1).contiguous()
+
+    def recency(self, past: Tensor, clips: int) -> Tensor:
+        """How lately the game's object was in sight, in every step of B `clips` `(B*T,)`.
+
+        `past` as above. What was before them is not known.
+        """
+        before = past.new_zeros(clips)
+        return self._recency(past, before, past.shape[0] // clips)
+
+    def _recency(self, past: Tensor, before: Tensor, steps: int) -> Tensor:
+        tracker = self.base.tracker
+        if self.flow.waiting is None or tracker is None:  # nobody asks
+            return torch.zeros_like(past[:, 0, 0, 0, 0])
+        return recencies(tracker.sees(past), before, steps)
 
     def taken(self, actions: Tensor) -> Tensor:
         """The action of every step of clips `(N,)`."""
@@ -162,8 +182,9 @@ class WorldModel(nn.Module):
         memory = Memory(state.keys, state.values)
         features, memory = self.trunk.streamed(frames, actions, memory, state.steps)
         shifted = torch.cat((state.frames[:, 1:], state.frames[:, -1:]), dim=1)
-        given: Conditions = self.base(features, frames, action, state.recency, 1)
-        return given, StreamState(shifted, actions[:, 1:], *memory, state.steps + 1, given.recency)
+        recency = self._recency(frames, state.recency, steps=1)
+        given: Conditions = self.base(features, frames, action, recency)
+        return given, StreamState(shifted, actions[:, 1:], *memory, state.steps + 1, recency)
 
     def observe(self, state: StreamState, frame: Tensor) -> StreamState:
         """`state` with `frame` `(N, H, W, 3)` uint8 as its newest."""

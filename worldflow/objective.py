@@ -107,12 +107,12 @@ def training_loss(
     """
     context, actions, targets, noise = batch
     features, past = model.trunk(context, actions), model.past(context)
-    action = model.taken(actions)
+    known = features, past, model.taken(actions), model.recency(past, len(context))
     if len(noise):
         with torch.no_grad():
-            drawn = model.flow.redraw(targets.y, model.base(features, past, action), noise)
+            drawn = model.flow.redraw(targets.y, model.base(*known), noise)
         targets = targets._replace(drawn=drawn)
-    figures, doubts = (parts or loss_parts)(model, features, past, action, targets, config.focus)
+    figures, doubts = (parts or loss_parts)(model, *known, targets, config.focus)
     likelihood = figures["weighted_nll"] + figures["weighted_base_nll"]
     means = figures["mean_mse"] + figures["centre_mse"]
     pictures = figures["denoised_mse"] + config.mean_weight * means
@@ -127,6 +127,7 @@ def loss_parts(
     features: Features,
     past: Tensor,
     action: Tensor,
+    recency: Tensor,
     targets: Targets,
     focus: float,
 ) -> tuple[dict[str, Tensor], Tensor]:
@@ -141,7 +142,7 @@ def loss_parts(
     The errors of mean and centres keep hard pixels from being called uncertain and given up
     (beta-NLL, arXiv 2203.09168, section 3), as far as they are not open anyway (`_sure`).
     """
-    given: Conditions = model.base(features, past, action)
+    given: Conditions = model.base(features, past, action, recency)
     outcome = model.outcome(targets.drawn, given)
     counts = places.weights(targets.moved, given, model.base.floor, focus)
     depths, entropy = model.flow.depths, model.entropy_per_dim
@@ -219,7 +220,7 @@ def _pool(counts: Tensor, part: Tensor) -> Tensor:
 
 
 Parts = Callable[
-    [WorldModel, Features, Tensor, Tensor, Targets, float], tuple[dict[str, Tensor], Tensor]
+    [WorldModel, Features, Tensor, Tensor, Tensor, Targets, float], tuple[dict[str, Tensor], Tensor]
 ]
 
 

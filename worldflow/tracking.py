@@ -170,8 +170,8 @@ class Tracker(nn.Module):
         ):
             self.register_buffer(name, constant, persistent=False)
 
-    def forward(self, mean: Tensor, past: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean with the object where it will be; and whether the newest frame shows it `(N,)`.
+    def forward(self, mean: Tensor, past: Tensor, action: Tensor) -> Tensor:
+        """The mean with the object where it will be.
 
         Args:
             mean: `(N, 3, H, W)`, in [-1, 1].
@@ -182,7 +182,11 @@ class Tracker(nn.Module):
         before, in_mean = strength[:, :-1], strength[:, -1]
         track = self.track(before)
         foretold = self.foretold(self.views(past, before, track), track, action)
-        return self.drawn(mean, in_mean, before, track, foretold), track.seen[:, -1]
+        return self.drawn(mean, in_mean, before, track, foretold)
+
+    def sees(self, past: Tensor) -> Tensor:
+        """Whether the newest frame of `past`, as above, shows it `(N,)`: 0 to 1."""
+        return self.track(self.strength(past)).seen[:, -1]
 
     def strength(self, frames: Tensor) -> Tensor:
         """How much of each pixel is object: `(N, F, 3, H, W)`, frames in a row -> `(N, F, H, W)`.

@@ -26,7 +26,7 @@ def recencies(seen: Tensor, before: Tensor, steps: int) -> Tensor:
     """
     found = []
     for now in seen.float().reshape(-1, steps).unbind(dim=1):
-        before = torch.lerp((before - 1).clamp(min=0.0), torch.full_like(before, MEMORY), now)
+        before = (1 - now) * (before - 1).clamp(min=0.0) + MEMORY * now
         found.append(before)
     return torch.stack(found, dim=1).flatten()
 
