@@ -273,10 +273,8 @@ def test_waiting_that_is_added_begins_as_nothing_and_learns(config: SettleConfig
 
 
 def test_a_world_that_sees_no_object_waits_for_none(config: SettleConfig) -> None:
-    world = World.load(config.world)
-    without(without(world, "tracker", tracking=0), "waiting", waiting=False).save(
-        Path(config.world)
-    )
+    world = without(World.load(config.world), "waiting", waiting=False)
+    without(world, "tracker", tracking=0).save(Path(config.world))
     with pytest.raises(InputError, match=r"waiting=true: .* no tracker.*worldflow track"):
         settle(dataclasses.replace(config, waiting=True))
 
