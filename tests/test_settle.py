@@ -237,39 +237,31 @@ def test_ways_that_are_added_part_and_learn_their_odds(config: SettleConfig) -> 
     assert float(learned["flow.ways.favour.weight"].abs().max()) > 0
 
 
-def test_evidence_that_is_added_begins_as_nothing_and_learns(config: SettleConfig) -> None:
+@pytest.mark.parametrize(
+    ("part", "weight"),
+    [
+        ("evidence", "flow.details.0.evidence.expected.weight"),
+        ("waiting", "flow.waiting.out.weight"),
+    ],
+)
+def test_a_part_that_is_added_begins_as_nothing_and_learns(
+    config: SettleConfig, part: str, weight: str
+) -> None:
     world = World.load(config.world)
-    plain = without(world, "evidence", evidence=False)
+    plain = without(world, part, **{part: False})
     plain.save(Path(config.world))
-    with_it = reshaped(plain, evidence=True).model
+    with_it = reshaped(plain, **{part: True}).model
     noise, given = torch.randn(3, with_it.flow.noise_size), some_conditions(with_it, 3)
     with torch.no_grad():
         drawn, before = (m.flow.decode(noise, given, torch.ones(3)) for m in (with_it, plain.model))
     torch.testing.assert_close(drawn, before)
-    settle(dataclasses.replace(config, evidence=True))
+    asked: dict[str, Any] = {part: True}
+    settle(dataclasses.replace(config, **asked))
     settle(dataclasses.replace(config, world=config.out, out=config.out.replace("out.", "twice.")))
     for path in (config.out, config.out.replace("out.", "twice.")):
         model = World.load(path).model  # once it has it, it stays
-        assert model.config.evidence
-        learned = model.state_dict()["flow.details.0.evidence.expected.weight"]
-        assert float(learned.abs().max()) > 0
-
-
-def test_waiting_that_is_added_begins_as_nothing_and_learns(config: SettleConfig) -> None:
-    world = World.load(config.world)
-    plain = without(world, "waiting", waiting=False)
-    plain.save(Path(config.world))
-    with_it = reshaped(plain, waiting=True).model
-    noise, given = torch.randn(3, with_it.flow.noise_size), some_conditions(with_it, 3)
-    with torch.no_grad():
-        drawn, before = (m.flow.decode(noise, given, torch.ones(3)) for m in (with_it, plain.model))
-    torch.testing.assert_close(drawn, before)
-    settle(dataclasses.replace(config, waiting=True))
-    settle(dataclasses.replace(config, world=config.out, out=config.out.replace("out.", "twice.")))
-    for path in (config.out, config.out.replace("out.", "twice.")):
-        model = World.load(path).model  # once it has it, it stays
-        assert model.config.waiting
-        assert float(model.state_dict()["flow.waiting.out.weight"].abs().max()) > 0
+        assert getattr(model.config, part)
+        assert float(model.state_dict()[weight].abs().max()) > 0
 
 
 def test_a_world_that_sees_no_object_waits_for_none(config: SettleConfig) -> None:
