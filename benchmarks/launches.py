@@ -23,6 +23,7 @@ from worldflow.small_objects import NEAR, SPANS, WHOLE, SmallObject, find_blobs
 GONE = 5  # frames out of sight in a row, after which it comes anew
 COMMON = 0.05  # of all places of coming, the share near one that makes that a launch
 HISTORY = 8  # frames that a rollout is given
+HORIZON = max(last for _, last in SPANS.values())  # frames ahead that are judged
 
 
 class Episode(NamedTuple):
@@ -57,17 +58,17 @@ def judge(episodes: list[Episode]) -> dict[str, float]:
         raise InputError("no ball comes back twice at one place; give longer recordings")
     same = np.array(pairs, np.bool_)
     chance = float(same[~same[:, 1], 0].mean())
-    after, seen = np.zeros(65), np.zeros(65)
+    after, seen = np.zeros(HORIZON + 1), np.zeros(HORIZON + 1)
     launched = iter(launches.tolist())
     for episode in episodes:
         begun = np.zeros(len(episode.shown), np.int64)
         for t in episode.comes:
             begun[t] = next(launched)
         begun = begun.cumsum()
-        for now in range(HISTORY - 1, len(begun) - 64):
-            ahead = episode.shown[now + 1 : now + 65]
+        for now in range(HISTORY - 1, len(begun) - HORIZON):
+            ahead = episode.shown[now + 1 : now + 1 + HORIZON]
             seen[1:] += ahead
-            after[1:] += ahead & (begun[now + 1 : now + 65] > begun[now])
+            after[1:] += ahead & (begun[now + 1 : now + 1 + HORIZON] > begun[now])
     figures = {
         "launches": float(launches.sum()),
         "same place, of two in one episode": float(same[same[:, 1], 0].mean()),
