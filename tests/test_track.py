@@ -170,7 +170,7 @@ def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> N
     with torch.no_grad():
         foretold = tracker.foretold(views_of(tracker, flights, told), told, flights.action)
     off = (foretold.place - flights.next).norm(dim=1)
-    straight = (line(told).next - flights.next).norm(dim=1)
+    straight = (line(told).leads - flights.next).norm(dim=1)
     assert straight.amax() > 3  # where it turns
     assert off.amax() < 1
     assert off.mean() < straight.mean() / 3

@@ -27,7 +27,7 @@ from worldflow.optimizer import Muon, move
 from worldflow.own_pictures import normal
 from worldflow.ripe import RipeConfig, descend, reshaped, train_part
 from worldflow.small_objects import WHOLE
-from worldflow.tracking import AROUND, Track, Tracker, line, near_enough
+from worldflow.tracking import AROUND, Stride, Track, Tracker, line, near_enough
 from worldflow.world import World
 
 CLIP = 32  # steps that are looked at in a row
@@ -263,8 +263,10 @@ def _optimizers(tracker: Tracker, quick: torch.dtype) -> list[torch.optim.Optimi
 
     Adam alone learns less by half as many updates again (docs/experiments.md, 104).
     """
-    stride = tracker.stride
-    between = [*tracker.surroundings, stride.close, stride.known, stride.learned]
+    between = [*tracker.surroundings]
+    for stride in tracker.strides:
+        assert isinstance(stride, Stride)
+        between += [stride.close, stride.known, stride.learned, stride.weighed, stride.decided]
     inner = [layer.weight for layer in between if isinstance(layer, nn.Linear | nn.Conv2d)]
     taken = {id(weight) for weight in inner}
     rest = [weight for weight in tracker.parameters() if id(weight) not in taken]

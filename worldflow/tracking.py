@@ -5,10 +5,10 @@ draws is read again: after a few steps it is asked about flights that no recordi
 the ball turns, its mean fades (docs/experiments.md, 96, 103). So here the ball is found in the
 frames, by the colours that its game defines of it (envs/objects.py), and among things of the same
 colours by what has come; its places are told to a network as numbers, with what is around the last
-of them, cut out so that it is in the middle. The network goes on from there in a few strides, and
-before each of them it looks at what is close to the ball now: what turns it is met on the way. So
-it says where the ball will be, and the mean's ball is taken out and put there. All that depends on
-the history alone, as the mean does: likelihoods stay exact.
+of them, cut out so that it is in the middle. From there it goes in a few strides, and before each
+of them it looks at what is close to the ball now: what turns it is met on the way. So it says where
+the ball will be, and the mean's ball is taken out and put there. All that depends on the history
+alone, as the mean does: likelihoods stay exact.
 """
 
 import math
@@ -40,6 +40,7 @@ GONE = (0.9, 0.97)  # odds of being out of sight, from which on it fades, and in
 WHOLE = (0.5, 0.8)  # share of its mass, from which on the mean's object is whole
 NEAR = (0.75, 1.5)  # pixels from where it will be, up to which it is near
 BRIGHTER = 2.0  # times in a step, at most
+PALE = (0.02, 0.1)  # of its strength: a pixel with less is none of it, with more is
 LEAST = 1e-3  # of a mass, so that nothing has a centre, too
 
 
@@ -86,9 +87,8 @@ class Foretold(NamedTuple):
 class Line(NamedTuple):
     """Where it would be if it went straight on, each `(N, 2)`, pixels."""
 
-    next: Tensor  # by the last two places
-    leads: Tensor  # by all
-    speed: Tensor  # in a step, by all
+    leads: Tensor  # in the next frame
+    speed: Tensor  # in a step
 
 
 class Stride(nn.Module):
@@ -100,12 +100,15 @@ class Stride(nn.Module):
         self.where = nn.Linear(2 + 2 + 2 * 2 * OCTAVES, hidden)
         self.known = nn.Linear(hidden, hidden, bias=False)
         self.learned = nn.Linear(hidden, hidden)
+        self.weighed = nn.Linear(hidden, hidden)
+        self.decided = zeroed(nn.Linear(hidden, hidden))
         self.turn = zeroed(nn.Linear(hidden, 4))
 
     def forward(self, h: Tensor, close: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is known of the object then, and how its speed and its place change `(N, 2)`."""
         seen = self.close(close) + self.where(where) + self.known(F.silu(h))
-        h = h + self.learned(F.silu(seen))
+        h = h + self.learned(F.silu(seen))  # what is met
+        h = h + self.decided(F.silu(self.weighed(F.silu(h))))
         faster, by = full_precision(self.turn(F.silu(h))).split([2, 2], dim=1)
         return h, faster, by
 
@@ -142,7 +145,7 @@ class Tracker(nn.Module):
         )
         self.action = nn.Embedding(actions + 1, hidden)  # the last: none
         self.numbers = nn.Linear(told, hidden)
-        self.stride = Stride(hidden)
+        self.strides = nn.ModuleList(Stride(hidden) for _ in range(STRIDES))
         self.says = zeroed(nn.Linear(hidden, 3))
         # How the object shows; until that is told, nothing does.
         for name, look in (
@@ -257,13 +260,13 @@ class Tracker(nn.Module):
         told = self.numbers(self._told(track, straight))
         h = self.surroundings(views) + told + self.action(action)
         place, speed = straight.leads - straight.speed, straight.speed / STRIDES
-        for _ in range(STRIDES):
+        for stride in self.strides:
             gone = place - track.here
             # Where it looks is no way to be right: that gradient would be noise, and costs time.
             grid = ((gone.detach()[:, None, None] + self.close) / AROUND).flip(-1)
             close = F.grid_sample(views[:, 3:], grid, padding_mode="border", align_corners=True)
             where = torch.cat((_waves(place), speed, gone / 3), dim=1)
-            h, faster, by = self.stride(h, close.flatten(1), where)
+            h, faster, by = stride(h, close.flatten(1), where)
             speed = speed + faster
             place = place + speed + by
         rest = full_precision(self.says(F.silu(h)))
@@ -317,6 +320,7 @@ class Tracker(nn.Module):
         apart = _distance(self.pixels - place[:, None])
         window = 1 - _ramp(apart, SPREAD).reshape(-1, self.size, self.size)
         shape = torch.lerp(old, new, near[:, None, None]) * window * self.seen
+        shape = shape * _ramp(shape, PALE)  # or its blur would spread from frame to frame
         brighter = foretold.mass * self.usual / (shape.sum(dim=(1, 2)) + LEAST)
         there = (shape * brighter.clamp(0.0, BRIGHTER)[:, None, None]).clamp(max=1.0)
         was = track.last.sum(dim=1)
@@ -390,7 +394,6 @@ def line(track: Track) -> Line:
     speed = (places * (times / times.square().sum())[:, None]).sum(dim=1)
     leads = places.mean(dim=1) + (steps + 1) / 2 * speed
     return Line(
-        here + came,
         here + came + known[:, :1] * (leads - here - came),
         came + known[:, :1] * (speed - came),
     )
