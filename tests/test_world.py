@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_world import SIZE, random_actions, random_frames, tiny_world
 
 from worldflow.errors import InputError
@@ -122,6 +122,16 @@ def rewrite(path: Path, **about: object) -> None:
 def test_another_version_is_refused(path: Path) -> None:
     rewrite(path, version=FORMAT_VERSION + 1)
     assert f"version {FORMAT_VERSION + 1}" in refusal(path)
+
+
+def test_weights_of_another_model_are_refused(path: Path) -> None:
+    tensors = load_file(path)
+    about = read_about(path)
+    tensors["base.tracker.stride.turn.weight"] = torch.zeros(4, 256)
+    save_file(tensors, path, {METADATA_KEY: json.dumps(about)})
+    told = refusal(path)
+    assert "base.tracker.stride.turn.weight" in told
+    assert "install the worldflow that made it" in told
 
 
 def test_weights_that_do_not_fit_are_refused(path: Path) -> None:

@@ -44,7 +44,7 @@ class World:
         """A shipped name, a run folder or a `.safetensors` file.
 
         Raises:
-            InputError: unknown, truncated, of another version, or not a world.
+            InputError: unknown, truncated, of another version or model, or not a world.
         """
         path = resolve_world(what)
         data = path.read_bytes()
@@ -60,6 +60,11 @@ class World:
                 action_count=len(card.action_names),
                 reward_support=tensors["reward_support"],
             )
+            if odd := sorted(model.state_dict().keys() ^ tensors.keys()):
+                raise InputError(
+                    f"{path} has other weights than this worldflow's model ({odd[0]} is only in "
+                    "one of them): install the worldflow that made it, or train it anew"
+                )
             model.load_state_dict({name: value.float() for name, value in tensors.items()})
         except (SafetensorError, KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
