@@ -26,6 +26,7 @@ from worldflow.settle import (
     left_open,
     odds,
     out_of_sight,
+    overdue,
     settle,
 )
 from worldflow.small_objects import SmallObject
@@ -177,7 +178,7 @@ def test_the_best_of_many_offers_are_the_best_of_all() -> None:
     best = Best(10, model, "cpu")
     for part in torch.arange(40).split(7):
         features, shown = torch.zeros(1).expand(len(part), 1, 1, 1), frames[part]
-        found = Kept(features, shown, shown, recency=part.float())
+        found = Kept(features, shown, shown, recency=part.float(), comes=part % 2)
         best.offer(ranks[part].masked_fill(part == 3, -torch.inf), found)
     ranks[3] = -1
     steps, of_steps = best.kept()
@@ -185,6 +186,7 @@ def test_the_best_of_many_offers_are_the_best_of_all() -> None:
     assert sorted(kept.tolist()) == sorted(ranks.topk(10).indices.tolist())
     assert torch.equal(of_steps, ranks[kept])
     assert torch.equal(steps.recency.long(), kept)
+    assert torch.equal(steps.comes.long(), kept % 2)
 
 
 def test_out_of_sight_is_what_the_frames_before_do_not_show() -> None:
@@ -194,7 +196,22 @@ def test_out_of_sight_is_what_the_frames_before_do_not_show() -> None:
     nothing = np.zeros((1, 5))
     clips = Clips(frames, np.zeros((1, 8), np.int64), nothing, nothing, nothing > 0, nothing)  # type: ignore[arg-type]
     small = SmallObject(lambda f: f[..., 0].astype(np.float32) / 255, mass=4.0)
-    assert out_of_sight(small, clips, 4).tolist() == [False, True, False, False, False]
+    told = out_of_sight(small, clips, 4)
+    assert told.gone.tolist() == [False, True, False, False, False]
+    assert told.comes.tolist() == [False, True, False, False, False]
+
+
+def test_of_half_of_what_comes_in_sight_it_is_told_that_it_is_late() -> None:
+    """Later than it was by any number of steps, but not so late that nothing is known."""
+    due, n = 16.0, 4000
+    row = torch.zeros(n, 1, 1, 1)
+    kept = Kept(row, row, row, recency=torch.full((n,), due), comes=(torch.arange(n) % 2).float())
+    told = overdue(kept, torch.Generator().manual_seed(0))
+    stays, comes = told[::2], told[1::2]
+    assert bool((stays == due).all())
+    late = comes[comes < due]
+    assert 0.44 < len(late) / len(comes) < 0.5  # one in 16 of them is told no later
+    assert late.unique().tolist() == list(range(1, int(due)))
 
 
 def test_actions_out_of_sight_are_drawn_as_often_however_few_steps_they_have() -> None:
@@ -202,7 +219,7 @@ def test_actions_out_of_sight_are_drawn_as_often_however_few_steps_they_have() -
     unseen = [Best(size, model, "cpu") for size in sizes]
     for best, size in zip(unseen, sizes, strict=True):
         rows = torch.zeros(size, 1, 1, 1)
-        best.offer(torch.rand(size), Kept(rows, rows, rows, rows[:, 0, 0, 0]))
+        best.offer(torch.rand(size), Kept(rows, rows, rows, *2 * [rows[:, 0, 0, 0]]))
     pools = alike(unseen, 0.6)
     open_ones = Pool(pools[2].steps, torch.arange(90.0), 0.4)
     each = odds([open_ones, *pools])

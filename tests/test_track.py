@@ -11,6 +11,7 @@ from recorded import record_frames
 from ripening import ripe_fields
 from tiny_world import SIZE
 
+from worldflow.course import line
 from worldflow.dataset import open_dataset
 from worldflow.envs.objects import Look
 from worldflow.errors import InputError
@@ -25,7 +26,7 @@ from worldflow.track import (
     views_of,
     with_errors,
 )
-from worldflow.tracking import AROUND, Tracker, line
+from worldflow.tracking import AROUND, Tracker
 from worldflow.world import World
 
 EVERYWHERE = np.ones((SIZE, SIZE), np.bool_)

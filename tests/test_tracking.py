@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from worldflow.course import Track, line
 from worldflow.envs.objects import LOOKS
 from worldflow.model import to_signed
 from worldflow.small_objects import FAINT
 from worldflow.track import tell_look
-from worldflow.tracking import AROUND, CLOSE, Stride, Track, Tracker, line
+from worldflow.tracking import AROUND, CLOSE, Stride, Tracker
 
 SIZE, HISTORY, ACTIONS = 32, 4, 3
 BACK = -0.5

@@ -235,7 +235,7 @@ def unseen_steps(
     gone, taken = [], []
     for episode in dataset.episodes:
         clips = sampler.steps(np.array([begun]), len(episode))
-        rows = np.flatnonzero(out_of_sight(small, clips, history))
+        rows = np.flatnonzero(out_of_sight(small, clips, history).gone)
         gone.append(begun + rows)
         taken.append(clips.actions[0, history - 1 :][rows])
         begun += len(episode)

@@ -37,6 +37,7 @@ from worldflow.world import World
 
 LOOK = 16  # clips looked at side by side
 LEAST = 0.01  # nats that a step counts for, however little it leaves open
+LATE = 0.5  # share of the objects that come in sight, of which it is told that they are late
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Kept(NamedTuple):
     mean: Tensor  # (M, 3, H/4, W/4), the base's mean at a quarter of the size
     frame: Tensor  # the same of the recorded next frame
     recency: Tensor  # (M,), how lately the game's object was in sight
+    comes: Tensor  # (M,), 1 where it comes in sight; 0 elsewhere, and where nobody looked
 
 
 class Pool(NamedTuple):
@@ -138,29 +140,31 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
         ]
     )
     small = watched(dataset, config.unseen)
-    actions = range(len(dataset.header.action_names))
+    actions = len(dataset.header.action_names) if small else 0
 
     def best(share: float) -> Best:
         return Best(min(int(config.kept * share), dataset.steps), model, device)
 
     open_ones, any_ones = best(1 - config.others - config.unseen), best(config.others)
-    unseen_by_action = [best(config.unseen / len(actions)) for _ in actions if small]
+    unseen_by_action = [best(config.unseen / actions) for _ in range(actions)]
     for first in tqdm(range(0, len(starts), LOOK), desc="looking"):
         clips = sampler.steps(starts[first : first + LOOK], length)
         valid = torch.from_numpy(clips.valid.flatten()).to(device)
         frames, given, left = seen(model, clips, generator, device)
         frame = frames[:, model.config.history :].flatten(0, 1)
         mean = quarter(given.mean)
-        found = Kept(given.features.coarse, mean, quarter(frame), given.recency)
+        gone, comes = torch.zeros_like(valid), torch.zeros_like(given.recency)
+        if small:
+            told = out_of_sight(small, clips, model.config.history)
+            gone = torch.from_numpy(told.gone).to(device) & valid
+            comes = torch.from_numpy(told.comes).to(comes)
+        found = Kept(given.features.coarse, mean, quarter(frame), given.recency, comes)
         lot = torch.from_numpy(lots[clips.index.flatten()]).float().to(device)
         open_ones.offer(left.masked_fill(~valid, -torch.inf), found)
         any_ones.offer(lot.masked_fill(~valid, -torch.inf), found)
-        if small:
-            history = model.config.history
-            gone = torch.from_numpy(out_of_sight(small, clips, history)).to(device) & valid
-            taken = torch.from_numpy(clips.actions[:, history - 1 :].flatten()).to(device)
-            for action, pool in zip(actions, unseen_by_action, strict=True):
-                pool.offer(lot.masked_fill(~gone | (taken != action), -torch.inf), found)
+        taken = model.taken(torch.from_numpy(clips.actions).to(device))
+        for action, pool in enumerate(unseen_by_action):
+            pool.offer(lot.masked_fill(~gone | (taken != action), -torch.inf), found)
     steps, left = open_ones.kept()
     of_open = Pool(steps, left.clamp(min=LEAST), 1 - config.others - config.unseen)
     return [of_open, *alike([any_ones], config.others), *alike(unseen_by_action, config.unseen)]
@@ -190,7 +194,8 @@ class Best:
         pictures = (torch.empty((places, 3, small, small), device=device) for _ in range(2))
         self._ranks = torch.full((places,), -torch.inf, device=device)
         mean, frame = pictures
-        self._kept = Kept(features, mean, frame, recency=torch.empty(places, device=device))
+        recency, comes = (torch.empty(places, device=device) for _ in range(2))
+        self._kept = Kept(features, mean, frame, recency, comes)
 
     def offer(self, ranks: Tensor, found: Kept) -> None:
         """Steps of `ranks` `(N,)`, -inf for those that are not to be kept."""
@@ -225,12 +230,20 @@ def watched(dataset: Dataset, unseen: float) -> SmallObject | None:
     return small
 
 
-def out_of_sight(small: SmallObject, clips: Clips, history: int) -> NDArray[np.bool_]:
-    """The steps of `clips` before which none of the `history` frames shows the object `(B*T,)`."""
+class OutOfSight(NamedTuple):
+    """Of the steps of clips `(B*T,)`."""
+
+    gone: NDArray[np.bool_]  # none of the frames that are known shows the object
+    comes: NDArray[np.bool_]  # nor do they, but the next one does
+
+
+def out_of_sight(small: SmallObject, clips: Clips, history: int) -> OutOfSight:
+    """Where the last `history` frames before a step of `clips` do not show the object."""
     frames = clips.frames.cpu().numpy()
     seen = count_objects(small, frames.reshape(-1, *frames.shape[2:])).reshape(frames.shape[:2]) > 0
     before = np.lib.stride_tricks.sliding_window_view(seen[:, :-1], history, axis=1)
-    return np.asarray(~before.any(axis=2)).ravel()
+    gone = ~before.any(axis=2)
+    return OutOfSight(gone.ravel(), (gone & seen[:, history:]).ravel())
 
 
 def seen(
@@ -296,11 +309,25 @@ def _train(model: WorldModel, pools: list[Pool], config: SettleConfig, device: s
     return updates
 
 
+def overdue(kept: Kept, generator: torch.Generator) -> Tensor:
+    """Recencies `(M,)`: of LATE of the objects that come in sight a later one, any that there is.
+
+    A dream may miss the step in which its object is due. What comes after so long no recording
+    tells; it is to come then, and not to be waited for until all of it is forgotten.
+    """
+    lots, amounts = torch.rand(
+        (2, *kept.recency.shape), generator=generator, device=kept.recency.device
+    )
+    later = (amounts * kept.recency).ceil()
+    return torch.where((kept.comes > 0) & (lots < LATE), later, kept.recency)
+
+
 def _loss(model: WorldModel, kept: Kept, generator: torch.Generator) -> Tensor:
     """The choosing steps' negative log-likelihood, nats per site."""
     # The pyramid is orthonormal: noise of a frame is the same noise of its smaller pictures.
     y = kept.frame + model.config.sigma * normal(kept.frame.shape, generator)
     features = kept.features.contiguous(memory_format=torch.channels_last)
     with autocast(generator.device.type):
-        sites = model.flow.choosing_sites(y, model.flow.told(features, kept.recency), kept.mean)
+        features = model.flow.told(features, overdue(kept, generator))
+        sites = model.flow.choosing_sites(y, features, kept.mean)
     return -torch.stack([part.log_prob.mean() for part in sites]).sum()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from worldflow.cost import quick_type
+from worldflow.course import Track, line, near_enough
 from worldflow.dataset import Clips, ClipSampler, Dataset
 from worldflow.envs.objects import Look, look_of
 from worldflow.errors import InputError
@@ -27,7 +28,7 @@ from worldflow.optimizer import Muon, move
 from worldflow.own_pictures import normal
 from worldflow.ripe import RipeConfig, descend, reshaped, train_part
 from worldflow.small_objects import WHOLE
-from worldflow.tracking import AROUND, Stride, Track, Tracker, line, near_enough
+from worldflow.tracking import AROUND, Stride, Tracker
 from worldflow.world import World
 
 CLIP = 32  # steps that are looked at in a row

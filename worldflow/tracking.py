@@ -18,13 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldflow.course import LEAST, Line, Track, ages, distance, line, near_enough, ramp
 from worldflow.sites import asinh_units
 from worldflow.trunk import full_precision, zeroed
 
 CELL = 4  # pixels between the middles of the windows in which one is looked for first
 REACH = 3  # pixels around a guess, in which all of an object is
-FASTEST = 8.0  # pixels that it goes in a step
-FARTHER = (1.0, 1.25)  # times that far is near enough to be the same one, and is not any more
 AROUND = 7  # pixels around it that the network is shown
 CLOSE = 3  # pixels around it that are close
 STRIDES = 2  # in a step
@@ -40,39 +39,8 @@ GONE = (0.9, 0.97)  # odds of being out of sight, from which on it fades, and in
 WHOLE = (0.5, 0.8)  # share of its mass, from which on the mean's object is whole
 NEAR = (0.75, 1.5)  # pixels from where it will be, up to which it is near
 BRIGHTER = 2.0  # times in a step, at most
+BESIDE = 0.3  # pixels
 PALE = (0.02, 0.1)  # of its strength: a pixel with less is none of it, with more is
-LEAST = 1e-3  # of a mass, so that nothing has a centre, too
-
-
-class Track(NamedTuple):
-    """Where the object is, and was."""
-
-    places: Tensor  # (N, L, 2), row and column in pixels, oldest first; anything where not seen
-    seen: Tensor  # (N, L), whether it shows in that frame: 0 to 1
-
-    @property
-    def last(self) -> Tensor:
-        """Which frame is the newest that shows it `(N, L)`: sums to 1, or to 0 if none does."""
-        newest = [self.seen[:, -1:]]
-        unseen = 1 - newest[0]
-        for frame in self.seen[:, :-1].split(1, dim=1)[::-1]:
-            newest.insert(0, unseen * frame)
-            unseen = unseen * (1 - frame)
-        return torch.cat(newest, dim=1)
-
-    @property
-    def here(self) -> Tensor:
-        """Where that frame shows it `(N, 2)`."""
-        weights = self.last[..., None]
-        return (weights * self.places).sum(dim=1) / (weights.sum(dim=1) + LEAST**2)
-
-    @property
-    def known(self) -> Tensor:
-        """Whether it shows in all frames from the newest to that one `(N, L)`: 0 to 1."""
-        known = [self.seen[:, -1:]]
-        for frame in self.seen[:, :-1].split(1, dim=1)[::-1]:
-            known.insert(0, known[0] * frame)
-        return torch.cat(known, dim=1)
 
 
 class Foretold(NamedTuple):
@@ -82,13 +50,6 @@ class Foretold(NamedTuple):
     mass: Tensor  # (N,), of the usual mass
     right: Tensor  # (N,), log-odds that it will be there
     in_sight: Tensor  # (N,), log-odds that it will be anywhere
-
-
-class Line(NamedTuple):
-    """Where it would be if it went straight on, each `(N, 2)`, pixels."""
-
-    leads: Tensor  # in the next frame
-    speed: Tensor  # in a step
 
 
 class Stride(nn.Module):
@@ -217,7 +178,7 @@ class Tracker(nn.Module):
         length = strength.shape[1]
         # By -1, and not by N: a graph with a free batch would ask for its shape in every step.
         place, mass = self.greatest(strength.reshape(-1, self.size, self.size))
-        track = Track(place.reshape(-1, length, 2), _ramp(mass, CERTAIN).reshape(-1, length))
+        track = Track(place.reshape(-1, length, 2), ramp(mass, CERTAIN).reshape(-1, length))
         return track._replace(seen=track.seen * near_enough(track.places, ages(track), track))
 
     def greatest(self, strength: Tensor) -> tuple[Tensor, Tensor]:
@@ -312,20 +273,27 @@ class Tracker(nn.Module):
         """
         place = foretold.place
         led, mass = self.near_by(in_mean, place)
-        whole = _ramp(mass / (foretold.mass + LEAST), WHOLE)
-        near = whole * (1 - _ramp(_distance(led - place), NEAR))
-        new = self._shifted(in_mean, place - led)
+        whole = ramp(mass / (foretold.mass + LEAST), WHOLE)
+        near = (whole * (1 - ramp(distance(led - place), NEAR)))[:, None, None]
         last = (before * track.last[..., None, None]).sum(dim=1)
-        old = self._shifted(last, place - track.here)
-        apart = _distance(self.pixels - place[:, None])
-        window = 1 - _ramp(apart, SPREAD).reshape(-1, self.size, self.size)
-        shape = torch.lerp(old, new, near[:, None, None]) * window * self.seen
-        shape = shape * _ramp(shape, PALE)  # or its blur would spread from frame to frame
-        brighter = foretold.mass * self.usual / (shape.sum(dim=(1, 2)) + LEAST)
-        there = (shape * brighter.clamp(0.0, BRIGHTER)[:, None, None]).clamp(max=1.0)
+        apart = distance(self.pixels - place[:, None])
+        window = 1 - ramp(apart, SPREAD).reshape(-1, self.size, self.size)
+
+        def at(aim: Tensor) -> Tensor:
+            """How much of each pixel is object, moved to `aim`."""
+            new = self._shifted(in_mean, aim - led)
+            old = self._shifted(last, aim - track.here)
+            shape = torch.lerp(old, new, near) * window * self.seen
+            shape = shape * ramp(shape, PALE)  # or its blur would spread from frame to frame
+            brighter = foretold.mass * self.usual / (shape.sum(dim=(1, 2)) + LEAST)
+            return (shape * brighter.clamp(0.0, BRIGHTER)[:, None, None]).clamp(max=1.0)
+
+        # What is cut off, at an edge or where it is pale, moves its centre: aim as far beside.
+        missed, _ = self.near_by(at(place), place)
+        there = at(place + (place - missed).clamp(-BESIDE, BESIDE))
         was = track.last.sum(dim=1)
-        gate = _ramp(torch.sigmoid(foretold.right), SURE) * was
-        gone = _ramp(torch.sigmoid(-foretold.in_sight), GONE) * was
+        gate = ramp(torch.sigmoid(foretold.right), SURE) * was
+        gone = ramp(torch.sigmoid(-foretold.in_sight), GONE) * was
         out = torch.maximum(gate, gone)
         change = gate[:, None, None] * there - out[:, None, None] * in_mean
         return mean + change[:, None] * self.colours[..., None]
@@ -356,44 +324,3 @@ def _measure(offsets: Tensor) -> Tensor:
     """
     counts = (1 - 0.5 * (offsets.abs() == offsets.amax()).float()).prod(dim=1, keepdim=True)
     return counts * torch.cat((torch.ones_like(counts), offsets), dim=1)
-
-
-def _ramp(values: Tensor, span: tuple[float, float]) -> Tensor:
-    """0 below a span of values, 1 above it."""
-    return ((values - span[0]) / (span[1] - span[0])).clamp(0, 1)
-
-
-def _distance(apart: Tensor) -> Tensor:
-    """The length of vectors `(..., 2)`, with a gradient at 0 too."""
-    return apart.square().sum(dim=-1).clamp(min=LEAST**2).sqrt()
-
-
-def ages(track: Track) -> Tensor:
-    """How many steps ago its frames were `(L,)`: 0 for the newest."""
-    seen = track.seen
-    return torch.arange(seen.shape[1] - 1, -1, -1, device=seen.device, dtype=seen.dtype)
-
-
-def near_enough(places: Tensor, ago: Tensor, track: Track) -> Tensor:
-    """Whether what was at `places` `(N, P, 2)` so many steps `ago` `(P,)` is that of `track`."""
-    last = track.last @ ages(track)
-    steps = (ago - last[:, None]).abs().clamp(min=1.0)
-    apart = _distance(places - track.here[:, None])
-    return 1 - _ramp(apart / (steps * FASTEST), FARTHER)
-
-
-def line(track: Track) -> Line:
-    """The straight line through all places of an object that is known so far back; else two.
-
-    Of one that the newest frame does not show, none: it stays where it was.
-    """
-    places, known, here = track.places, track.known, track.here
-    came = (here - places[:, -2]) * known[:, -2:-1]
-    steps = places.shape[1]
-    times = (steps - 1) / 2 - ages(track)
-    speed = (places * (times / times.square().sum())[:, None]).sum(dim=1)
-    leads = places.mean(dim=1) + (steps + 1) / 2 * speed
-    return Line(
-        here + came + known[:, :1] * (leads - here - came),
-        came + known[:, :1] * (speed - came),
-    )
