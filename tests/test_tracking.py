@@ -171,6 +171,19 @@ def test_the_object_of_the_mean_is_put_where_it_will_be(off: tuple[float, float]
     assert (after - truth).abs().sum() < 0.35 * (mean - truth).abs().sum() or off[0] == 0.4
 
 
+@pytest.mark.parametrize("at", [(15.3, 14.2), (14.7, 15.9), (15.1, 14.6), (14.4, 15.5)])
+@pytest.mark.parametrize("off", [(0.3, -0.4), (-0.45, 0.1), (0.2, 0.5)])
+def test_it_is_put_there_to_a_fortieth_of_a_pixel(
+    at: tuple[float, float], off: tuple[float, float]
+) -> None:
+    """Though what is moved by a part of a pixel loses some of its faint edge."""
+    one, places = tracker(), flight((1.5, 2.2), at=at)
+    mean = scene(places + torch.tensor(off))[:, -1]
+    with torch.no_grad():
+        after = one(mean, scene(places)[:, :-1], NOTHING)
+    assert torch.allclose(place_in(one, after, places[-1]), places[-1], atol=0.025)
+
+
 def test_a_pale_ball_gets_its_mass_back() -> None:
     one, places = tracker(), flight((1.5, 2.0))
     pictures = BACK + 0.6 * (scene(places) - BACK)
