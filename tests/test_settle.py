@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 from ripening import ripe_fields
-from tiny_world import SIZE, WINDOW, some_conditions, tiny_model
+from tiny_world import ACTIONS, SIZE, WINDOW, some_conditions, tiny_model
+from torch import Tensor
 
 from worldflow import haar
+from worldflow.base import Conditions
 from worldflow.dataset import Clips, ClipSampler, open_dataset
 from worldflow.errors import InputError
 from worldflow.mixture_head import SCALE_FLOOR
 from worldflow.model import WorldModel, to_signed
 from worldflow.ripe import reshaped
 from worldflow.settle import (
+    LATEST,
     Best,
     Kept,
     Pool,
@@ -29,7 +32,7 @@ from worldflow.settle import (
     overdue,
     settle,
 )
-from worldflow.small_objects import SmallObject
+from worldflow.small_objects import SmallObject, count_objects
 from worldflow.world import World
 
 MOVES = ("flow.coarse.", "flow.details.0.", "flow.ways.", "flow.waiting.")
@@ -178,7 +181,7 @@ def test_the_best_of_many_offers_are_the_best_of_all() -> None:
     best = Best(10, model, "cpu")
     for part in torch.arange(40).split(7):
         features, shown = torch.zeros(1).expand(len(part), 1, 1, 1), frames[part]
-        found = Kept(features, shown, shown, recency=part.float(), comes=part % 2)
+        found = Kept(features, shown, shown, recency=part.float())
         best.offer(ranks[part].masked_fill(part == 3, -torch.inf), found)
     ranks[3] = -1
     steps, of_steps = best.kept()
@@ -186,32 +189,85 @@ def test_the_best_of_many_offers_are_the_best_of_all() -> None:
     assert sorted(kept.tolist()) == sorted(ranks.topk(10).indices.tolist())
     assert torch.equal(of_steps, ranks[kept])
     assert torch.equal(steps.recency.long(), kept)
-    assert torch.equal(steps.comes.long(), kept % 2)
 
 
 def test_out_of_sight_is_what_the_frames_before_do_not_show() -> None:
-    """Of 9 frames the first and the sixth show it; each step knows 4 frames."""
-    frames = torch.zeros((1, 9, 4, 4, 3), dtype=torch.uint8)
-    frames[0, [0, 5], 1:3, 1:3] = 255
-    nothing = np.zeros((1, 5))
-    clips = Clips(frames, np.zeros((1, 8), np.int64), nothing, nothing, nothing > 0, nothing)  # type: ignore[arg-type]
+    """Of 9 frames the first and the sixth show it; each step knows 4 frames.
+
+    In another clip the sixth alone: of one that never was in sight, nobody knows that it was due.
+    """
+    frames = torch.zeros((2, 9, 4, 4, 3), dtype=torch.uint8)
+    frames[0, [0, 5], 1:3, 1:3] = frames[1, 5, 1:3, 1:3] = 255
+    nothing = np.zeros((2, 5))
+    clips = Clips(frames, np.zeros((2, 8), np.int64), nothing, nothing, nothing > 0, nothing)  # type: ignore[arg-type]
     small = SmallObject(lambda f: f[..., 0].astype(np.float32) / 255, mass=4.0)
     told = out_of_sight(small, clips, 4)
-    assert told.gone.tolist() == [False, True, False, False, False]
-    assert told.comes.tolist() == [False, True, False, False, False]
+    assert told.gone.reshape(2, 5).tolist() == [
+        [False, True, False, False, False],
+        [True, True, False, False, False],
+    ]
+    assert np.flatnonzero(told.comes).tolist() == [1]
 
 
-def test_of_half_of_what_comes_in_sight_it_is_told_that_it_is_late() -> None:
-    """Later than it was by any number of steps, but not so late that nothing is known."""
-    due, n = 16.0, 4000
-    row = torch.zeros(n, 1, 1, 1)
-    kept = Kept(row, row, row, recency=torch.full((n,), due), comes=(torch.arange(n) % 2).float())
-    told = overdue(kept, torch.Generator().manual_seed(0))
-    stays, comes = told[::2], told[1::2]
-    assert bool((stays == due).all())
-    late = comes[comes < due]
-    assert 0.44 < len(late) / len(comes) < 0.5  # one in 16 of them is told no later
-    assert late.unique().tolist() == list(range(1, int(due)))
+def test_what_comes_in_sight_comes_later_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the oldest frame that its step knows had stayed, and nothing had been done."""
+    model, steps, before = tiny_model(), 20, 3
+    numbers = torch.arange(before + steps + 1, dtype=torch.uint8)[:, None, None, None]
+    frames = numbers.expand(-1, SIZE, SIZE, 3)[None].repeat(2, 1, 1, 1, 1)
+    actions = np.stack([np.full(before + steps, 2), np.arange(before + steps) % 2 + 1])
+    comes = np.zeros((2, steps), np.bool_)
+    comes[0, 4] = comes[1, 17] = comes[1, 19] = True  # with frames 8, 21 and 23
+    nothing = np.zeros((2, steps))
+    clips = Clips(frames, actions, nothing, nothing > 0, nothing > -1, nothing)  # type: ignore[arg-type]
+    asked: list[tuple[Tensor, Tensor]] = []
+    conditions = model.conditions
+
+    def watched(frames: Tensor, actions: Tensor) -> Conditions:
+        asked.append((frames, actions))
+        return conditions(frames, actions)
+
+    monkeypatch.setattr(model, "conditions", watched)
+    with torch.no_grad():
+        late, taken = overdue(model, clips, comes.ravel(), np.random.default_rng(0))
+    ((shown, done),) = asked
+    places = ((shown[:, :, 0, 0, 0] + 1) * 127.5).round().long().tolist()
+    for row, (clip, brings) in enumerate(((0, 8), (1, 21), (1, 23))):
+        known = list(range(brings - 4, brings))
+        assert places[row][-4:] == known
+        held = places[row].count(known[0]) - 1
+        assert 1 <= held <= LATEST
+        earlier = places[row][: -4 - held]
+        wanted = np.arange(known[0] - len(earlier), known[0])
+        assert earlier == wanted.clip(min=0).tolist()
+        does = [int(actions[clip, place]) if place >= 0 else ACTIONS for place in wanted]
+        assert done[row].tolist() == does + [0] * held + actions[clip, known].tolist()
+        assert int(taken[row]) == actions[clip, brings - 1]
+        assert torch.allclose(late.frame[row].mean(), torch.tensor(brings / 127.5 - 1) * 4)
+    assert late.recency.shape == (3,)
+
+
+def test_steps_that_bring_the_object_back_are_kept_twice(
+    config: SettleConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As recorded, and late; if the world waits, and while it remembers what it waits for."""
+    rows = (np.arange(SIZE) < 2)[:, None]
+    small = SmallObject(lambda f: (f[..., 1] > 200) * rows * 1.0, 4.0)  # type: ignore[arg-type,return-value]
+    monkeypatch.setattr("worldflow.settle.watched", lambda *_: small)
+    monkeypatch.setattr("worldflow.settle.LATEST", 3)
+    dataset, found = open_dataset(config.data), []
+    shown = count_objects(small, dataset.episodes[0].frames()) > 0
+    for waits in (False, True):
+        model = tiny_model()
+        model.config = dataclasses.replace(model.config, waiting=waits)
+        some = dataclasses.replace(config, kept=3000, unseen=0.6)
+        pools = keep(model, dataset, some, "cpu")[2:]
+        found.append(torch.cat([pool.steps.frame for pool in pools]))
+    recorded, both = (frames[:, 0].flatten(1).round(decimals=4).tolist() for frames in found)
+    late = [frame for frame in both if both.count(frame) > recorded.count(frame)]
+    assert len(both) > len(recorded) > 0
+    brings = sum(bool(shown[t]) and not shown[t - 4 : t].any() for t in range(4, len(shown)))
+    assert 0 < len(both) - len(recorded) <= brings * len(dataset.episodes)
+    assert all(frame in recorded for frame in late)
 
 
 def test_actions_out_of_sight_are_drawn_as_often_however_few_steps_they_have() -> None:
@@ -219,7 +275,7 @@ def test_actions_out_of_sight_are_drawn_as_often_however_few_steps_they_have() -
     unseen = [Best(size, model, "cpu") for size in sizes]
     for best, size in zip(unseen, sizes, strict=True):
         rows = torch.zeros(size, 1, 1, 1)
-        best.offer(torch.rand(size), Kept(rows, rows, rows, *2 * [rows[:, 0, 0, 0]]))
+        best.offer(torch.rand(size), Kept(rows, rows, rows, rows[:, 0, 0, 0]))
     pools = alike(unseen, 0.6)
     open_ones = Pool(pools[2].steps, torch.arange(90.0), 0.4)
     each = odds([open_ones, *pools])

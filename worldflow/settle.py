@@ -37,7 +37,7 @@ from worldflow.world import World
 
 LOOK = 16  # clips looked at side by side
 LEAST = 0.01  # nats that a step counts for, however little it leaves open
-LATE = 0.5  # share of the objects that come in sight, of which it is told that they are late
+LATEST = 16  # steps, at most, that an object that comes in sight is shown late
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,6 @@ class Kept(NamedTuple):
     mean: Tensor  # (M, 3, H/4, W/4), the base's mean at a quarter of the size
     frame: Tensor  # the same of the recorded next frame
     recency: Tensor  # (M,), how lately the game's object was in sight
-    comes: Tensor  # (M,), 1 where it comes in sight; 0 elsewhere, and where nobody looked
 
 
 class Pool(NamedTuple):
@@ -130,7 +129,8 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
 
     length = model.config.window + 8
     sampler = ClipSampler(dataset, 1, 1, config.seed, past=model.config.history - 1)
-    lots = np.random.default_rng(config.seed).random(dataset.steps)
+    draws = np.random.default_rng(config.seed)
+    lots = draws.random(dataset.steps)
     generator = torch.Generator(device).manual_seed(config.seed)
     ends = np.cumsum([len(episode) for episode in dataset.episodes])
     starts = np.concatenate(
@@ -153,21 +153,60 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
         frames, given, left = seen(model, clips, generator, device)
         frame = frames[:, model.config.history :].flatten(0, 1)
         mean = quarter(given.mean)
-        gone, comes = torch.zeros_like(valid), torch.zeros_like(given.recency)
-        if small:
-            told = out_of_sight(small, clips, model.config.history)
-            gone = torch.from_numpy(told.gone).to(device) & valid
-            comes = torch.from_numpy(told.comes).to(comes)
-        found = Kept(given.features.coarse, mean, quarter(frame), given.recency, comes)
+        found = Kept(given.features.coarse, mean, quarter(frame), given.recency)
         lot = torch.from_numpy(lots[clips.index.flatten()]).float().to(device)
         open_ones.offer(left.masked_fill(~valid, -torch.inf), found)
         any_ones.offer(lot.masked_fill(~valid, -torch.inf), found)
-        taken = model.taken(torch.from_numpy(clips.actions).to(device))
-        for action, pool in enumerate(unseen_by_action):
-            pool.offer(lot.masked_fill(~gone | (taken != action), -torch.inf), found)
+        if small:
+            told = out_of_sight(small, clips, model.config.history)
+            gone = torch.from_numpy(told.gone).to(device) & valid
+            taken = model.taken(torch.from_numpy(clips.actions).to(device))
+            for action, pool in enumerate(unseen_by_action):
+                pool.offer(lot.masked_fill(~gone | (taken != action), -torch.inf), found)
+            if model.config.waiting and told.comes.any():
+                held, taken = overdue(model, clips, told.comes, draws)
+                lot = torch.from_numpy(draws.random(len(taken))).float().to(device)
+                lot = lot.masked_fill(held.recency == 0, -torch.inf)  # nobody knows of it any more
+                for action, pool in enumerate(unseen_by_action):
+                    pool.offer(lot.masked_fill(taken != action, -torch.inf), held)
     steps, left = open_ones.kept()
     of_open = Pool(steps, left.clamp(min=LEAST), 1 - config.others - config.unseen)
     return [of_open, *alike([any_ones], config.others), *alike(unseen_by_action, config.unseen)]
+
+
+def overdue(
+    model: WorldModel, clips: Clips, comes: NDArray[np.bool_], draws: np.random.Generator
+) -> tuple[Kept, Tensor]:
+    """The steps of `clips` that bring the object back, `comes` `(B*T,)`, as if it came later.
+
+    In a dream it may miss its step, and no recording tells what is after that: it is to come then.
+    So the oldest frame that a step knows is held for some steps, 1 to LATEST, and the same follows.
+
+    Returns:
+        What is known then, and the action taken.
+    """
+    history, length = model.config.history, clips.valid.shape[1]
+    row, step = (part[:, None] for part in np.nonzero(comes.reshape(-1, length)))
+    held = draws.integers(1, LATEST + 1, row.shape)
+    brings = clips.frames.shape[1] - length + step  # the frame that shows it; it comes last
+    place = brings - np.arange(clips.frames.shape[1] - 1, -1, -1)
+    place = np.where(place < brings - history, np.minimum(place + held, brings - history), place)
+    frames = clips.frames[torch.from_numpy(row), torch.from_numpy(place.clip(min=0))]
+    actions = clips.actions[row, place[:, :-1].clip(min=0)]
+    actions[place[:, 1:] == place[:, :-1]] = 0
+    actions[place[:, :-1] < 0] = model.action_count  # before the clip: its first frame, and none
+    device = model.reward_support.device
+    shown = to_signed(frames.to(device))
+    with autocast(device.type):
+        given = model.conditions(shown[:, :-1], torch.from_numpy(actions).to(device))
+    last = slice(length - 1, None, length)
+    late = Kept(
+        given.features.coarse[last],
+        quarter(given.mean[last]),
+        quarter(shown[:, -1]),
+        given.recency[last],
+    )
+    return late, torch.from_numpy(actions[:, -1]).to(device)
 
 
 def alike(bests: "list[Best]", share: float) -> list[Pool]:
@@ -194,8 +233,7 @@ class Best:
         pictures = (torch.empty((places, 3, small, small), device=device) for _ in range(2))
         self._ranks = torch.full((places,), -torch.inf, device=device)
         mean, frame = pictures
-        recency, comes = (torch.empty(places, device=device) for _ in range(2))
-        self._kept = Kept(features, mean, frame, recency, comes)
+        self._kept = Kept(features, mean, frame, recency=torch.empty(places, device=device))
 
     def offer(self, ranks: Tensor, found: Kept) -> None:
         """Steps of `ranks` `(N,)`, -inf for those that are not to be kept."""
@@ -234,7 +272,7 @@ class OutOfSight(NamedTuple):
     """Of the steps of clips `(B*T,)`."""
 
     gone: NDArray[np.bool_]  # none of the frames that are known shows the object
-    comes: NDArray[np.bool_]  # nor do they, but the next one does
+    comes: NDArray[np.bool_]  # nor do they, but the next one does, and one before them did
 
 
 def out_of_sight(small: SmallObject, clips: Clips, history: int) -> OutOfSight:
@@ -243,7 +281,8 @@ def out_of_sight(small: SmallObject, clips: Clips, history: int) -> OutOfSight:
     seen = count_objects(small, frames.reshape(-1, *frames.shape[2:])).reshape(frames.shape[:2]) > 0
     before = np.lib.stride_tricks.sliding_window_view(seen[:, :-1], history, axis=1)
     gone = ~before.any(axis=2)
-    return OutOfSight(gone.ravel(), (gone & seen[:, history:]).ravel())
+    comes = gone & seen[:, history:] & np.maximum.accumulate(seen, axis=1)[:, history - 1 : -1]
+    return OutOfSight(gone.ravel(), comes.ravel())
 
 
 def seen(
@@ -309,25 +348,11 @@ def _train(model: WorldModel, pools: list[Pool], config: SettleConfig, device: s
     return updates
 
 
-def overdue(kept: Kept, generator: torch.Generator) -> Tensor:
-    """Recencies `(M,)`: of LATE of the objects that come in sight a later one, any that there is.
-
-    A dream may miss the step in which its object is due. What comes after so long no recording
-    tells; it is to come then, and not to be waited for until all of it is forgotten.
-    """
-    lots, amounts = torch.rand(
-        (2, *kept.recency.shape), generator=generator, device=kept.recency.device
-    )
-    later = (amounts * kept.recency).ceil()
-    return torch.where((kept.comes > 0) & (lots < LATE), later, kept.recency)
-
-
 def _loss(model: WorldModel, kept: Kept, generator: torch.Generator) -> Tensor:
     """The choosing steps' negative log-likelihood, nats per site."""
     # The pyramid is orthonormal: noise of a frame is the same noise of its smaller pictures.
     y = kept.frame + model.config.sigma * normal(kept.frame.shape, generator)
     features = kept.features.contiguous(memory_format=torch.channels_last)
     with autocast(generator.device.type):
-        features = model.flow.told(features, overdue(kept, generator))
-        sites = model.flow.choosing_sites(y, features, kept.mean)
+        sites = model.flow.choosing_sites(y, model.flow.told(features, kept.recency), kept.mean)
     return -torch.stack([part.log_prob.mean() for part in sites]).sum()
