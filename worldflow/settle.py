@@ -10,7 +10,8 @@ oftener it is drawn (docs/experiments.md, 89). All else of the world stays as it
 A world may be sure and wrong: of Breakout's launches, which are rare, it hardly ever thinks (83).
 So steps before which the game's object is out of sight can be kept, too, and each action's are
 drawn as often (87). What is kept, and how often it is drawn, depends on what was known before a
-step only, or the odds of what came out would be wrong.
+step only, or the odds of what came out would be wrong. But for one: in a world that waits, what
+brings the object back is shown late as well, of which no recording tells any odds (107).
 """
 
 from dataclasses import dataclass
@@ -147,6 +148,11 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
 
     open_ones, any_ones = best(1 - config.others - config.unseen), best(config.others)
     unseen_by_action = [best(config.unseen / actions) for _ in range(actions)]
+
+    def offer_unseen(ranks: Tensor, taken: Tensor, found: Kept) -> None:
+        for action, pool in enumerate(unseen_by_action):
+            pool.offer(ranks.masked_fill(taken != action, -torch.inf), found)
+
     for first in tqdm(range(0, len(starts), LOOK), desc="looking"):
         clips = sampler.steps(starts[first : first + LOOK], length)
         valid = torch.from_numpy(clips.valid.flatten()).to(device)
@@ -161,14 +167,12 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
             told = out_of_sight(small, clips, model.config.history)
             gone = torch.from_numpy(told.gone).to(device) & valid
             taken = model.taken(torch.from_numpy(clips.actions).to(device))
-            for action, pool in enumerate(unseen_by_action):
-                pool.offer(lot.masked_fill(~gone | (taken != action), -torch.inf), found)
+            offer_unseen(lot.masked_fill(~gone, -torch.inf), taken, found)
             if model.config.waiting and told.comes.any():
-                held, taken = overdue(model, clips, told.comes, draws)
+                late, taken = overdue(model, clips, told.comes, draws)
                 lot = torch.from_numpy(draws.random(len(taken))).float().to(device)
-                lot = lot.masked_fill(held.recency == 0, -torch.inf)  # nobody knows of it any more
-                for action, pool in enumerate(unseen_by_action):
-                    pool.offer(lot.masked_fill(taken != action, -torch.inf), held)
+                # Of what has been gone for too long, nobody knows that it was there.
+                offer_unseen(lot.masked_fill(late.recency == 0, -torch.inf), taken, late)
     steps, left = open_ones.kept()
     of_open = Pool(steps, left.clamp(min=LEAST), 1 - config.others - config.unseen)
     return [of_open, *alike([any_ones], config.others), *alike(unseen_by_action, config.unseen)]

@@ -39,7 +39,7 @@ GONE = (0.9, 0.97)  # odds of being out of sight, from which on it fades, and in
 WHOLE = (0.5, 0.8)  # share of its mass, from which on the mean's object is whole
 NEAR = (0.75, 1.5)  # pixels from where it will be, up to which it is near
 BRIGHTER = 2.0  # times in a step, at most
-BESIDE = 0.3  # pixels
+BESIDE = 0.3  # pixels, at most, that it is aimed beside its place
 PALE = (0.02, 0.1)  # of its strength: a pixel with less is none of it, with more is
 
 
