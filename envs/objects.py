@@ -1,9 +1,9 @@
-"""The small object of a game, the ball, found in its pixels alone.
+"""The objects of a game, its ball and what plays with it, found in their pixels alone.
 
-A *strength map* tells how much of each pixel `(..., 64, 64)` of frames `(..., 64, 64, 3)` is ball:
-0 none, 1 all of it. An area-resized ball is spread over several pixels, and a fading one is weak:
-both are read off the same map. Only places where nothing else has the ball's colour are looked
-at, so that paddles, walls and scores never count. Where it flies among things of its colours, one
+A *strength map* tells how much of each pixel `(..., 64, 64)` of frames `(..., 64, 64, 3)` is one: 0
+none, 1 all of it. An area-resized ball is spread over several pixels, and a fading one is weak:
+both are read off the same map. Only places where nothing else has its colour are looked at, so
+that paddles, walls and scores never count as balls. Where it flies among things of its colours, one
 frame cannot tell, and some in a row can: by what has come (worldflow/tracking.py).
 The maps were held against the console's memory (tests/envs/test_objects.py).
 """
@@ -19,9 +19,12 @@ SIZE = 64  # pixels; the places below are those of frames of this size
 
 
 class Look(NamedTuple):
-    """How a small object shows: by colours that nothing else has where it is looked for."""
+    """How an object shows: by colours that nothing else has where it is looked for."""
 
-    channels: tuple[int, int, int]  # of red, green and blue, what adds to the contrast: 1, 0, -1
+    name: str
+    channels: tuple[
+        int, int, int
+    ]  # of red, green and blue, what adds to the contrast, and how often
     none: NDArray[np.int64]  # (SIZE, SIZE), the contrast of what is behind it
     contrast: int  # its own with that
     seen: NDArray[np.bool_]  # (SIZE, SIZE), where it is looked for
@@ -50,31 +53,42 @@ _AROUND_WALL = _places((slice(10, 17), slice(29, 57)), (slice(3, 61),))
 _IN_WALL = _places((slice(17, 29),), (slice(3, 61),))
 _SIDES = _places((slice(None),), (slice(3, 4), slice(60, 61)))  # a fifth of them is grey
 _BESIDE_PADDLES = _places((slice(11, 59),), (slice(0, 5), slice(9, 56), slice(58, 64)))
+_OPPONENT, _PLAYER = (_places((slice(10, 60),), (slice(x, x + 4),)) for x in (5, 55))
 
 LOOKS = {
-    # Yellow in the court; all else there is bluish: red less blue tells them apart.
-    "bounce": Look((1, 0, -1), -20 * _ANYWHERE, 235, seen=_COURT, among=_NOWHERE, mass=9.0),
-    # On black, grey between the ceiling and the wall, and red between the wall and the paddle.
-    # Within the wall's rows the console draws it in the colour of the bricks beside it, so nobody
-    # can tell it from them in one frame.
-    "ALE/Breakout-v5": Look(
-        (1, 1, 1), 84 * _SIDES, 344, seen=_AROUND_WALL, among=_IN_WALL, mass=1.6
+    "bounce": (
+        # Yellow in the court; all else there is bluish: red less blue tells them apart.
+        Look("ball", (1, 0, -1), -20 * _ANYWHERE, 235, seen=_COURT, among=_NOWHERE, mass=9.0),
     ),
-    # White on brown, between the walls and beside the paddles' columns.
-    "ALE/Pong-v5": Look(
-        (0, 0, 1), 17 * _ANYWHERE, 219, seen=_BESIDE_PADDLES, among=_NOWHERE, mass=1.5
+    "ALE/Breakout-v5": (
+        # On black, grey between the ceiling and the wall, and red between the wall and the paddle.
+        # Within the wall's rows the console draws it in the colour of the bricks beside it, so
+        # nobody can tell it from them in one frame.
+        Look("ball", (1, 1, 1), 84 * _SIDES, 344, seen=_AROUND_WALL, among=_IN_WALL, mass=1.6),
+    ),
+    "ALE/Pong-v5": (
+        # White on brown, between the walls and beside the paddles' columns.
+        Look(
+            "ball", (0, 0, 1), 17 * _ANYWHERE, 219, seen=_BESIDE_PADDLES, among=_NOWHERE, mass=1.5
+        ),
+        # Orange, and green: so that white adds nothing to them.
+        Look("opponent", (2, 0, -1), 271 * _ANYWHERE, 81, seen=_OPPONENT, among=_NOWHERE, mass=8.7),
+        Look("player", (-2, 1, 0), -216 * _ANYWHERE, 218, seen=_PLAYER, among=_NOWHERE, mass=7.8),
     ),
 }
-"""The games that define an object, by the id that their episodes name."""
+"""The games that define objects, by the id that their episodes name.
 
-OBJECTS = {game: SmallObject(look.strength, look.mass) for game, look in LOOKS.items()}
+The first of each is the one that figures are about, for it is the smallest, and hardest to keep.
+"""
+
+OBJECTS = {game: SmallObject(ball.strength, ball.mass) for game, (ball, *_) in LOOKS.items()}
 
 
-def look_of(source: str, frame_shape: tuple[int, int, int]) -> Look | None:
-    """How the ball of the game recorded as `source` shows; None if it defines no object."""
-    return LOOKS.get(source) if frame_shape == (SIZE, SIZE, 3) else None
+def looks_of(source: str, frame_shape: tuple[int, int, int]) -> tuple[Look, ...]:
+    """How the objects of the game recorded as `source` show; none if it defines none."""
+    return LOOKS.get(source, ()) if frame_shape == (SIZE, SIZE, 3) else ()
 
 
 def object_of(source: str, frame_shape: tuple[int, int, int]) -> SmallObject | None:
-    """That ball, to be found in frames; None likewise."""
+    """Its ball, to be found in frames; None likewise."""
     return OBJECTS.get(source) if frame_shape == (SIZE, SIZE, 3) else None

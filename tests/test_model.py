@@ -158,6 +158,16 @@ def test_a_new_model_predicts_no_change() -> None:
     assert (shown.int() - frame.int()).abs().max() <= 1
 
 
+def test_no_objects_are_told() -> None:
+    with pytest.raises(InputError, match=r"objects=0: expected 1 or more.*model.tracking=0"):
+        WorldModel(
+            dataclasses.replace(CONFIG, objects=0),
+            size=SIZE,
+            action_count=ACTIONS,
+            reward_support=torch.zeros(1),
+        )
+
+
 def test_waiting_needs_a_tracker() -> None:
     with pytest.raises(InputError, match=r"waiting=true .*tracking=0: .*model.tracking=256"):
         WorldModel(

@@ -339,7 +339,7 @@ def test_a_part_that_is_added_begins_as_nothing_and_learns(
 
 def test_a_world_that_sees_no_object_waits_for_none(config: SettleConfig) -> None:
     world = without(World.load(config.world), "waiting", waiting=False)
-    without(world, "tracker", tracking=0).save(Path(config.world))
+    without(world, "trackers", tracking=0).save(Path(config.world))
     with pytest.raises(InputError, match=r"waiting=true: .* no tracker.*worldflow track"):
         settle(dataclasses.replace(config, waiting=True))
 

@@ -19,6 +19,7 @@ from worldflow.model import WorldModel, to_signed
 from worldflow.track import (
     Flights,
     TrackConfig,
+    chosen,
     follow,
     learn,
     show,
@@ -30,14 +31,15 @@ from worldflow.tracking import AROUND, Tracker
 from worldflow.world import World
 
 EVERYWHERE = np.ones((SIZE, SIZE), np.bool_)
-WHITE = Look((1, 0, 0), 30 * EVERYWHERE, 200, seen=EVERYWHERE, among=~EVERYWHERE, mass=4.0)
+WHITE = Look("ball", (1, 0, 0), 30 * EVERYWHERE, 200, seen=EVERYWHERE, among=~EVERYWHERE, mass=4.0)
+BLUE = WHITE._replace(name="shade", channels=(0, 0, 1), contrast=100)
 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackConfig:
-    monkeypatch.setattr("worldflow.track.look_of", lambda source, shape: WHITE)
+    monkeypatch.setattr("worldflow.track.looks_of", lambda source, shape: (WHITE, BLUE))
     fields = ripe_fields(tmp_path) | {"batch": 64}
-    return TrackConfig(**fields, kept=256, width=8, error=0.2)
+    return TrackConfig(**fields, object="all", kept=256, width=8, error=0.2)
 
 
 def frame(t: int) -> NDArray[np.uint8]:
@@ -62,15 +64,28 @@ def followed(
     dataset = open_dataset(folder / "ball")
     tracker = Tracker(4, SIZE, 3, hidden)
     show(tracker, WHITE, dataset, seed=0)
-    return tracker, follow(tracker, dataset, config, "cpu")
+    return tracker, follow([tracker], dataset, config, "cpu")
 
 
 def test_only_the_tracker_moves(config: TrackConfig) -> None:
     track(config)
     before, after = (World.load(path).model.state_dict() for path in (config.world, config.out))
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert moved
-    assert all(name.startswith("base.tracker.") for name in moved)
+    assert {name[: len("base.trackers.N.")] for name in moved} == {
+        "base.trackers.0.",
+        "base.trackers.1.",
+    }
+    assert World.load(config.out).card.training["tracked_updates"] == 2 * 30
+
+
+def test_one_object_can_be_learned_alone(config: TrackConfig) -> None:
+    track(dataclasses.replace(config, object="shade"))
+    before, after = (World.load(path).model.base.trackers for path in (config.world, config.out))
+    same = [
+        all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+        for old, new in zip(before, after, strict=True)
+    ]
+    assert same == [True, False]
     assert World.load(config.out).card.training["tracked_updates"] == 30
 
 
@@ -87,7 +102,7 @@ def test_a_world_without_a_tracker_gets_one(config: TrackConfig, tmp_path: Path)
     track(dataclasses.replace(config, world=str(path)))
     after = World.load(config.out).model
     assert after.config.tracking == config.width
-    assert after.base.tracker is not None
+    assert after.config.objects == len(after.base.trackers) == 2
     assert {
         n
         for n, v in plain.state_dict().items()
@@ -139,6 +154,34 @@ def test_a_ball_is_remembered_while_it_is_hidden(config: TrackConfig, tmp_path: 
     assert torch.allclose(far, torch.tensor([0.0, 4.0]), atol=0.05)
 
 
+def test_one_that_is_put_elsewhere_is_followed_where_nothing_looks_like_it(
+    config: TrackConfig, tmp_path: Path
+) -> None:
+    """As Pong puts the opponent back after a point; but among its like it is another."""
+    frames = flight(40)
+    for t, picture in enumerate(frames):
+        picture[:] = np.roll(picture, -5 if t < 20 else 6, axis=0)
+    tracker, flights = followed(config, tmp_path, frames)
+    put = (flights.next - flights.track.here)[:, 0] > 10.5
+    assert put.sum() == 1
+    assert flights.there.all()
+    tracker.among[:, 14:] = 1
+    again = follow([tracker], open_dataset(tmp_path / "ball"), config, "cpu")
+    assert (~again.there).sum() == 1
+
+
+def test_where_the_objects_before_it_are_is_followed_too(
+    config: TrackConfig, tmp_path: Path
+) -> None:
+    tracker, alone = followed(config, tmp_path, flight(60))
+    both = follow([tracker, tracker], open_dataset(tmp_path / "ball"), config, "cpu")
+    assert alone.company == []
+    (other,) = both.company
+    assert torch.equal(other.places, both.track.places)
+    some = chosen(both, slice(5, 9))
+    assert torch.equal(some.company[0].places, other.places[5:9])
+
+
 def test_views_are_those_that_the_tracker_sees(config: TrackConfig, tmp_path: Path) -> None:
     tracker, flights = followed(config, tmp_path, flight(5))
     frames = np.stack([frame(t) for t in range(1, 5)])
@@ -188,6 +231,11 @@ def test_a_wrong_value_is_told(config: TrackConfig, field: str, value: float) ->
         track(dataclasses.replace(config, **{field: value}))
 
 
+def test_an_object_that_the_game_has_not_is_told(config: TrackConfig) -> None:
+    with pytest.raises(InputError, match="object=bat: bounce has ball, shade; or give all"):
+        track(dataclasses.replace(config, object="bat"))
+
+
 def test_recordings_that_do_not_show_the_object_are_told(
     config: TrackConfig, tmp_path: Path
 ) -> None:
@@ -200,6 +248,6 @@ def test_recordings_that_do_not_show_the_object_are_told(
 def test_a_game_without_an_object_is_told(
     config: TrackConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worldflow.track.look_of", lambda source, shape: None)
+    monkeypatch.setattr("worldflow.track.looks_of", lambda source, shape: ())
     with pytest.raises(InputError, match="no object is defined of bounce at 16 pixels"):
         track(config)

@@ -1,4 +1,4 @@
-"""The game's object keeps its course: found, followed back, and put where it will be."""
+"""The game's objects keep their courses: found, followed back, and put where they will be."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from worldflow.course import Track, line
-from worldflow.envs.objects import LOOKS
+from worldflow.envs.objects import LOOKS, Look
 from worldflow.model import to_signed
 from worldflow.small_objects import FAINT
 from worldflow.track import tell_look
@@ -73,7 +73,7 @@ def test_of_two_balls_the_greater_is_followed_and_the_other_taken_out() -> None:
     pictures = torch.maximum(scene(places), other)
     with torch.no_grad():
         track = one.track(one.strength(pictures[:, :-1]))
-        after = one(pictures[:, -1], pictures[:, :-1], NOTHING)
+        after, _ = one(pictures[:, -1], pictures[:, :-1], NOTHING)
     assert torch.allclose(track.places[0], places[:-1], atol=0.05)
     assert torch.allclose(after, scene(places)[:, -1], atol=0.1)
 
@@ -107,7 +107,7 @@ def test_a_hidden_ball_is_drawn_as_it_was_when_it_comes_in_sight() -> None:
     pictures = scene(places, (1.0, 4.0))
     pictures[:, -2] = BACK
     with torch.no_grad():
-        after = one(pictures[:, -2], pictures[:, :-1], NOTHING)
+        after, _ = one(pictures[:, -2], pictures[:, :-1], NOTHING)
     assert torch.allclose(after, pictures[:, -1], atol=0.05)
 
 
@@ -116,7 +116,7 @@ def test_what_will_not_be_in_sight_is_taken_out(in_sight: float, kept: float) ->
     places = flight((1.5, 2.0))
     pictures = scene(places)
     with torch.no_grad():
-        after = tracker(-9.0, in_sight)(pictures[:, -1], pictures[:, :-1], NOTHING)
+        after, _ = tracker(-9.0, in_sight)(pictures[:, -1], pictures[:, :-1], NOTHING)
     assert torch.allclose(after, BACK + kept * (pictures[:, -1] - BACK), atol=1e-4)
 
 
@@ -165,7 +165,7 @@ def test_the_object_of_the_mean_is_put_where_it_will_be(off: tuple[float, float]
     past, truth = scene(places)[:, :-1], scene(places)[:, -1]
     mean = scene(places + torch.tensor(off))[:, -1]
     with torch.no_grad():
-        after = one(mean, past, NOTHING)
+        after, _ = one(mean, past, NOTHING)
     assert torch.allclose(place_in(one, after, places[-1]), places[-1], atol=0.1)
     assert one.strength(after[None]).sum() == pytest.approx(4, abs=0.3)
     assert (after - truth).abs().sum() < 0.35 * (mean - truth).abs().sum() or off[0] == 0.4
@@ -180,7 +180,7 @@ def test_it_is_put_there_to_a_fortieth_of_a_pixel(
     one, places = tracker(), flight((1.5, 2.2), at=at)
     mean = scene(places + torch.tensor(off))[:, -1]
     with torch.no_grad():
-        after = one(mean, scene(places)[:, :-1], NOTHING)
+        after, _ = one(mean, scene(places)[:, :-1], NOTHING)
     assert torch.allclose(place_in(one, after, places[-1]), places[-1], atol=0.025)
 
 
@@ -188,7 +188,7 @@ def test_a_pale_ball_gets_its_mass_back() -> None:
     one, places = tracker(), flight((1.5, 2.0))
     pictures = BACK + 0.6 * (scene(places) - BACK)
     with torch.no_grad():
-        after = one(pictures[:, -1], pictures[:, :-1], NOTHING)
+        after, _ = one(pictures[:, -1], pictures[:, :-1], NOTHING)
     assert torch.allclose(after, scene(places)[:, -1], atol=0.15)
     assert one.strength(after[None]).sum() == pytest.approx(4, abs=0.1)
 
@@ -199,7 +199,7 @@ def test_what_is_around_it_is_not_carried_on() -> None:
     pictures = scene(places)[:, :-1] + 0.02 * (1 - BACK)
     with torch.no_grad():
         for _ in range(12):
-            after = one(torch.full_like(pictures[:, 0], BACK), pictures, NOTHING)
+            after, _ = one(torch.full_like(pictures[:, 0], BACK), pictures, NOTHING)
             pictures = torch.cat((pictures[:, 1:], after[:, None]), dim=1)
     strength = one.strength(after[None])
     assert strength[strength >= FAINT].sum() > 3.6  # of 4
@@ -211,7 +211,7 @@ def test_it_has_the_shape_that_the_mean_gives_it_near_by(off: float, kept: bool)
     long = (1.0, 4.0)
     mean = scene(places + torch.tensor([0.0, off]), long)[:, -1]
     with torch.no_grad():
-        after = one(mean, scene(places)[:, :-1], NOTHING)
+        after, _ = one(mean, scene(places)[:, :-1], NOTHING)
     of_mean, of_newest = (
         (after - scene(places, shape)[:, -1]).abs().sum() for shape in (long, (2.0, 2.0))
     )
@@ -225,7 +225,7 @@ def test_what_is_not_the_object_stays() -> None:
     past, mean = scene(places)[:, :-1], scene(places)[:, -1]
     past[..., 27:30, 4:20] = mean[..., 27:30, 6:22] = 1.0  # a paddle
     with torch.no_grad():
-        after = one(mean, past, NOTHING)
+        after, _ = one(mean, past, NOTHING)
     assert torch.equal(after[..., 25:, :], mean[..., 25:, :])
     far = torch.ones(SIZE, SIZE, dtype=torch.bool)
     far[10:23, 8:21] = False
@@ -236,20 +236,20 @@ def test_a_mean_stays_as_it_is_unless_the_network_is_sure() -> None:
     places = flight((1.5, 2.2))
     past, mean = scene(places)[:, :-1], scene(places + 1.0)[:, -1]
     with torch.no_grad():
-        assert torch.equal(tracker(sure=-2.0)(mean, past, NOTHING), mean)
-        assert not torch.equal(tracker(sure=2.0)(mean, past, NOTHING), mean)
+        assert torch.equal(tracker(sure=-2.0)(mean, past, NOTHING)[0], mean)
+        assert not torch.equal(tracker(sure=2.0)(mean, past, NOTHING)[0], mean)
         empty = torch.full_like(past, BACK)
-        assert torch.equal(tracker()(mean, empty, NOTHING), mean)
-        assert torch.equal(Tracker(HISTORY, SIZE, ACTIONS, 16)(mean, past, NOTHING), mean)
+        assert torch.equal(tracker()(mean, empty, NOTHING)[0], mean)
+        assert torch.equal(Tracker(HISTORY, SIZE, ACTIONS, 16)(mean, past, NOTHING)[0], mean)
 
 
-@pytest.mark.parametrize("game", LOOKS)
-def test_an_object_looks_as_its_game_defines_it(game: str) -> None:
+@pytest.mark.parametrize("look", [look for looks in LOOKS.values() for look in looks])
+def test_an_object_looks_as_its_game_defines_it(look: Look) -> None:
     one = Tracker(HISTORY, 64, ACTIONS, hidden=16)
-    tell_look(one, LOOKS[game])
+    tell_look(one, look)
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     strength = one.strength(to_signed(torch.from_numpy(frames))[:, None])[:, 0]
-    assert np.allclose(strength, LOOKS[game].strength(frames), atol=1e-5)
+    assert np.allclose(strength, look.strength(frames), atol=1e-5)
 
 
 @pytest.mark.parametrize(("channel", "ahead", "met"), [(3, 2, True), (3, 3, False), (0, 2, False)])
@@ -276,13 +276,38 @@ def test_before_each_stride_it_looks_where_it_is_by_then(
     assert (place[0] > straight[0] + 0.1) == met
 
 
+def test_it_is_told_where_another_object_is_from_where_it_is() -> None:
+    torch.manual_seed(0)
+    one = Tracker(HISTORY, SIZE, ACTIONS, hidden=16, company=1)
+    with torch.no_grad():
+        for stride in one.strides:
+            assert isinstance(stride, Stride)
+            stride.turn.weight.normal_()
+
+    def goes(places: Tensor, others: Tensor, seen: float = 1.0) -> Tensor:
+        """How far, with another object at these places."""
+        track, other = (
+            Track(part[None, :-1], torch.full((1, HISTORY), shown))
+            for part, shown in ((places, 1.0), (others, seen))
+        )
+        views = torch.zeros(1, 6, 2 * AROUND + 1, 2 * AROUND + 1)
+        return one.foretold(views, track, NOTHING, [other]).place[0] - places[-2]
+
+    places, others = flight((0.0, 0.0)), flight((1.0, -0.5), at=(20.0, 25.0))
+    gone = goes(places, others)
+    assert (goes(places, others + torch.tensor([0.3, 0.0])) - gone).abs().max() > 1e-3
+    assert torch.equal(goes(places, others, seen=0.0), goes(places, others + 9, seen=0.0))
+
+
 def test_gradients_reach_every_parameter() -> None:
     torch.manual_seed(0)
-    one, places = tracker(sure=-0.2), flight((1.5, 2.0))
+    one, places = Tracker(HISTORY, SIZE, ACTIONS, hidden=16, company=1), flight((1.5, 2.0))
+    one.load_state_dict(one.state_dict() | tracker(sure=-0.2).state_dict())
     with torch.no_grad():
         for parameter in one.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     pictures = scene(places)
-    after = one(pictures[:, -1], pictures[:, :-1], NOTHING)
+    other = Track(places[None, :-1] + 3, torch.ones(1, HISTORY))
+    after, _ = one(pictures[:, -1], pictures[:, :-1], NOTHING, [other])
     (after - pictures[:, -1]).square().sum().backward()
     assert not [name for name, p in one.named_parameters() if p.grad is None or not p.grad.any()]

@@ -127,10 +127,10 @@ def test_another_version_is_refused(path: Path) -> None:
 def test_weights_of_another_model_are_refused(path: Path) -> None:
     tensors = load_file(path)
     about = read_about(path)
-    tensors["base.tracker.stride.turn.weight"] = torch.zeros(4, 256)
+    tensors["base.trackers.0.stride.turn.weight"] = torch.zeros(4, 256)
     save_file(tensors, path, {METADATA_KEY: json.dumps(about)})
     told = refusal(path)
-    assert "base.tracker.stride.turn.weight" in told
+    assert "base.trackers.0.stride.turn.weight" in told
     assert "install the worldflow that made it" in told
 
 

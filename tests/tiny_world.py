@@ -22,6 +22,7 @@ CONFIG = ModelConfig(
     evidence=True,
     ways=3,
     tracking=8,
+    objects=2,
     waiting=True,
 )
 
@@ -35,19 +36,20 @@ def tiny_model(seed: int = 0) -> WorldModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-        assert model.base.tracker is not None
-        look_for_red(model.base.tracker)
+        for tracker, channel in zip(model.base.trackers, (0, 2), strict=True):
+            assert isinstance(tracker, Tracker)
+            look_for(channel, tracker)
     return model.eval()
 
 
-def look_for_red(tracker: Tracker) -> None:
-    """As good as any object, in frames of noise."""
-    tracker.channels.copy_(torch.tensor([1.0, -0.5, -0.5]))
+def look_for(channel: int, tracker: Tracker) -> None:
+    """A colour that is as good as any object, in frames of noise."""
+    tracker.channels.copy_(1.5 * torch.eye(3)[channel] - 0.5)
     tracker.bias.fill_(-0.5)
     tracker.seen.fill_(1)
     tracker.among[: SIZE // 2].fill_(1)
     tracker.usual.fill_(10)
-    tracker.colours.copy_(torch.tensor([0.9, -0.3, -0.4])[:, None])
+    tracker.colours.copy_((1.2 * torch.eye(3)[channel] - 0.35)[:, None])
 
 
 def tiny_world(seed: int = 0) -> World:

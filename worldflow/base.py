@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldflow.course import Track
 from worldflow.mixture_head import SCALE_FLOOR
 from worldflow.tracking import Tracker
 from worldflow.trunk import Features, full_precision, zeroed
@@ -42,6 +43,7 @@ class GaussianBase(nn.Module):
         size: int,
         action_count: int,
         tracking: int = 0,
+        objects: int = 1,
     ) -> None:
         super().__init__()
         self.floor, self.sigma = math.log(SCALE_FLOOR * sigma), sigma
@@ -55,7 +57,10 @@ class GaussianBase(nn.Module):
         self.out = zeroed(nn.Conv2d(channels, 24, 1))
         # A scale of about 2 sigma to begin with, so that no change is a catastrophe.
         self.out.bias = nn.Parameter(torch.tensor([0.0, -1.0]).repeat_interleave(12))
-        self.tracker = Tracker(history, size, action_count, tracking) if tracking else None
+        self.trackers = nn.ModuleList(
+            Tracker(history, size, action_count, tracking, company)
+            for company in range(objects if tracking else 0)
+        )
 
     def forward(
         self, features: Features, past: Tensor, action: Tensor, recency: Tensor
@@ -74,8 +79,10 @@ class GaussianBase(nn.Module):
         residual, spread = F.pixel_shuffle(raw, 2).chunk(2, dim=1)
         log_scale = self.floor * (1 - torch.sigmoid(spread))  # within [floor, 0]
         mean = recalled + residual
-        if self.tracker is not None:
-            mean = self.tracker(mean, past, action)
+        company: list[Track] = []  # each object is told of those before it
+        for tracker in self.trackers:
+            mean, track = tracker(mean, past, action, company)
+            company.append(track)
         return Conditions(features, mean, log_scale, recency)
 
     def _recalled(self, logits: Tensor, past: Tensor) -> Tensor:

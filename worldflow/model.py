@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from worldflow.errors import InputError
 from worldflow.flow import MultiscaleFlow
 from worldflow.mixture import standard_normal_cdf
 from worldflow.sites import asinh_units
+from worldflow.tracking import Tracker
 from worldflow.trunk import CausalTrunk, Memory, full_precision, zeroed
 from worldflow.waiting import recencies
 
@@ -32,8 +33,9 @@ class ModelConfig:
     further: int = 0  # more pairs of layers where 16x16 is made of 8x8
     evidence: bool = False  # whether there, what is drawn already weighs the components directly
     ways: int = 0  # that a whole frame may go: a mixture over its 16x16 picture; 0: one
-    tracking: int = 0  # width of the network that keeps the game's object on its course; 0: none
-    waiting: bool = False  # whether its choices are told how lately that object was in sight
+    tracking: int = 0  # width of the networks that keep the game's objects on course; 0: none
+    objects: int = 1  # that they keep, one each
+    waiting: bool = False  # whether its choices are told how lately the first was in sight
     sigma: float = 0.05  # noise on the modelled frame, on the [-1, 1] range
 
 
@@ -66,6 +68,11 @@ class WorldModel(nn.Module):
     ) -> None:
         """`reward_support` `(R,)`: the rewards that the head chooses among, ascending."""
         super().__init__()
+        if config.objects < 1:
+            raise InputError(
+                f"model.objects={config.objects}: expected 1 or more; to keep none on its course, "
+                "model.tracking=0"
+            )
         if config.waiting and not config.tracking:
             raise InputError(
                 "model.waiting=true model.tracking=0: what sees for how long an object is gone is "
@@ -89,6 +96,7 @@ class WorldModel(nn.Module):
             size,
             action_count,
             config.tracking,
+            config.objects,
         )
         self.flow = MultiscaleFlow(
             size=size,
@@ -141,10 +149,10 @@ class WorldModel(nn.Module):
         return self._recency(past, before, past.shape[0] // clips)
 
     def _recency(self, past: Tensor, before: Tensor, steps: int) -> Tensor:
-        tracker = self.base.tracker
-        if self.flow.waiting is None or tracker is None:  # nobody asks
+        if self.flow.waiting is None:  # nobody asks
             return torch.zeros_like(past[:, 0, 0, 0, 0])
-        return recencies(tracker.sees(past), before, steps)
+        first = cast(Tracker, self.base.trackers[0])
+        return recencies(first.sees(past), before, steps)
 
     def taken(self, actions: Tensor) -> Tensor:
         """The action of every step of clips `(N,)`."""

@@ -1,13 +1,15 @@
-"""`worldflow track`: a ripe world learns to keep its game's object on its course.
+"""`worldflow track`: a ripe world learns to keep its game's objects on their courses.
 
-Its base gets a `Tracker` (tracking.py), and that alone is trained; all other weights stay as they
-are, to the bit. What it should say is known of every recorded step: where the object is in the next
-frame. In a dream it is told places that are off, those of the world's own pictures. So places are
-told as recorded, with errors put in, and what is around the object is cut out about the place that
-is told. All that the network knows are these numbers and that small view, so objects are followed
-once, in recorded frames alone, and an update takes some milliseconds.
+Its base gets a `Tracker` (tracking.py) for each of them, and these alone are trained; all other
+weights stay as they are, to the bit. What one should say is known of every recorded step: where the
+object is in the next frame. In a dream it is told places that are off, those of the world's own
+pictures. So places are told as recorded, with errors put in, and what is around the object is cut
+out about the place that is told. All that the network knows are these numbers, those of the objects
+before it and that small view, so objects are followed once, in recorded frames alone, and an update
+takes some milliseconds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from tqdm import tqdm
 from worldflow.cost import quick_type
 from worldflow.course import Track, line, near_enough
 from worldflow.dataset import Clips, ClipSampler, Dataset
-from worldflow.envs.objects import Look, look_of
+from worldflow.envs.objects import Look, looks_of
 from worldflow.errors import InputError
 from worldflow.model import to_bytes, to_signed
 from worldflow.optimizer import Muon, move
@@ -49,16 +51,18 @@ MISSED = 3  # times of it, that they are off since a turn
 class TrackConfig(RipeConfig):
     """See `conf/track.yaml` for what each key means and its default."""
 
+    object: str
     kept: int
     width: int
     error: float
 
 
 class Flights(NamedTuple):
-    """Objects of recorded frames, and where they are in the next: C of them."""
+    """An object of recorded frames, and where it is in the next: C of them."""
 
     track: Track
-    views: Tensor  # uint8 (C, 6, V, V), the last two frames around their last places, without them
+    company: list[Track]  # of the objects before it
+    views: Tensor  # uint8 (C, 6, V, V), the last two frames around its last place, without it
     corner: Tensor  # (C, 2), the pixel in the middle of those
     action: Tensor  # (C,)
     next: Tensor  # (C, 2), pixels, where it is in the next frame
@@ -79,11 +83,11 @@ class Flights(NamedTuple):
 
 
 def track(config: TrackConfig) -> None:
-    """Give a world a tracker and train it; writes `out`.
+    """Give a world a tracker of each of its game's objects and train them; writes `out`.
 
     Raises:
         InputError: as `train_part`; `kept`, `batch` or `width` below 1, an `error` of 0 or less or
-            of more than 1 pixel, a game without an object, or recordings that do not show it.
+            of more than 1 pixel, a game without such an `object`, or recordings that show none.
         WorkError: as `train_part`.
     """
     if min(config.kept, config.batch, config.width) < 1 or not 0 < config.error <= 1:
@@ -99,19 +103,26 @@ def _tracked(
     config: TrackConfig, world: World, training: Dataset, device: str
 ) -> tuple[World, int]:
     source, size = training.header.source, training.frame_shape[0]
-    look = look_of(source, training.frame_shape)
-    if not look:
+    looks = looks_of(source, training.frame_shape)
+    if not looks:
         raise InputError(
             f"no object is defined of {source} at {size} pixels (envs/objects.py), so there is "
             "nothing to track"
         )
-    world = reshaped(world, tracking=world.model.config.tracking or config.width)
-    tracker = world.model.base.tracker
-    assert tracker is not None
-    show(tracker, look, training, config.seed)
-    flights = follow(tracker, training, config, device)
-    print(f"{len(flights.action)} objects followed", flush=True)
-    updates = learn(tracker, flights, config)
+    names = [look.name for look in looks]
+    if config.object not in ("all", *names):
+        raise InputError(f"object={config.object}: {source} has {', '.join(names)}; or give all")
+    width = world.model.config.tracking or config.width
+    world = reshaped(world, tracking=width, objects=len(looks))
+    trackers = [part for part in world.model.base.trackers if isinstance(part, Tracker)]
+    for tracker, look in zip(trackers, looks, strict=True):
+        show(tracker, look, training, config.seed)
+    updates = 0
+    for index, name in enumerate(names):
+        if config.object in ("all", name):
+            flights = follow(trackers[: index + 1], training, config, device)
+            print(f"{name}: followed in {len(flights.action)} steps", flush=True)
+            updates += learn(trackers[index], flights, config)
     world.model.requires_grad_(False)
     return world, updates
 
@@ -159,21 +170,24 @@ def tell_look(tracker: Tracker, look: Look) -> None:
 
 
 @torch.no_grad()
-def follow(tracker: Tracker, dataset: Dataset, config: TrackConfig, device: str) -> Flights:
+def follow(
+    trackers: Sequence[Tracker], dataset: Dataset, config: TrackConfig, device: str
+) -> Flights:
     """The greatest object of each frame, followed back, and where it is in the next.
 
-    Of frames in clips all over `dataset`, until `kept` of them show one.
+    That of the last of `trackers`; those before it tell where its company is. Of frames in clips
+    all over `dataset`, until `kept` of them show one.
 
     Raises:
         InputError: none does.
     """
-    sampler = ClipSampler(dataset, 1, 1, config.seed, past=tracker.history - 1)
+    sampler = ClipSampler(dataset, 1, 1, config.seed, past=trackers[-1].history - 1)
     starts = np.random.default_rng(config.seed).permutation(np.arange(0, dataset.steps, CLIP))
     found: list[Flights] = []
     with tqdm(total=config.kept, desc="looking", unit="object") as bar:
         for first in range(0, len(starts), LOOKED):
             clips = sampler.steps(starts[first : first + LOOKED], CLIP)
-            found.append(_of_clips(tracker, clips, device))
+            found.append(_of_clips(trackers, clips, device))
             bar.update(len(found[-1].action))
             if bar.n >= config.kept:
                 break
@@ -183,20 +197,30 @@ def follow(tracker: Tracker, dataset: Dataset, config: TrackConfig, device: str)
     return flights
 
 
-def _of_clips(tracker: Tracker, clips: Clips, device: str) -> Flights:
+def _of_clips(trackers: Sequence[Tracker], clips: Clips, device: str) -> Flights:
+    tracker = trackers[-1]
     frames, length = to_signed(clips.frames.to(device)), tracker.history
     valid = torch.from_numpy(clips.valid.flatten()).to(device)
     actions = torch.from_numpy(clips.actions).to(device)[:, length - 1 :].flatten()
-    contrast = tracker.contrast(frames).unfold(1, length + 1, 1).movedim(-1, 2)
-    strength = tracker.shown(contrast.flatten(0, 1))  # (B*T, L+1, H, W)
+
+    def shown(tracker: Tracker) -> Tensor:
+        """How much of each pixel is its object, in steps with the next frame."""
+        contrast = tracker.contrast(frames).unfold(1, length + 1, 1).movedim(-1, 2)
+        return tracker.shown(contrast.flatten(0, 1))  # (B*T, L+1, H, W)
+
+    company = [other.track(shown(other)[:, :-1]) for other in trackers[:-1]]
+    strength = shown(tracker)
     track = tracker.track(strength[:, :-1])
     place, mass = tracker.greatest(strength[:, -1])
     same = near_enough(place[:, None], torch.tensor([-1.0], device=device), track)[:, 0]
+    # Where nothing looks like it, one that is far away is the same, and was put there.
+    same = torch.maximum(same, 1 - tracker.among.amax())
     corner = track.here.round().long().clamp(0, tracker.size - 1)
     last = torch.stack((frames[:, length - 2 : -2], frames[:, length - 1 : -1]), dim=2)
     last = tracker.without(last.flatten(0, 1), strength[:, -3:-1])
     flights = Flights(
         track,
+        company,
         views=_around(to_bytes(last), corner, AROUND + MARGIN),
         corner=corner,
         action=actions,
@@ -220,14 +244,21 @@ def _around(pictures: Tensor, corner: Tensor, rim: int) -> Tensor:
 
 def chosen(flights: Flights, rows: Tensor | slice) -> Flights:
     """Some of `flights`."""
-    track, *rest = flights
-    return Flights(Track(*(part[rows] for part in track)), *(part[rows] for part in rest))
+
+    def some(track: Track) -> Track:
+        return Track(*(part[rows] for part in track))
+
+    track, company, *rest = flights
+    return Flights(some(track), [some(other) for other in company], *(part[rows] for part in rest))
 
 
 def _joined(flights: list[Flights]) -> Flights:
-    tracks, *rest = zip(*flights, strict=True)
-    track = Track(*(torch.cat(parts) for parts in zip(*tracks, strict=True)))
-    return Flights(track, *(torch.cat(parts) for parts in rest))
+    def joined(tracks: Sequence[Track]) -> Track:
+        return Track(*(torch.cat(parts) for parts in zip(*tracks, strict=True)))
+
+    tracks, companies, *rest = zip(*flights, strict=True)
+    company = [joined(others) for others in zip(*companies, strict=True)]
+    return Flights(joined(tracks), company, *(torch.cat(parts) for parts in rest))
 
 
 def learn(tracker: Tracker, flights: Flights, config: TrackConfig) -> int:
@@ -244,7 +275,8 @@ def learn(tracker: Tracker, flights: Flights, config: TrackConfig) -> int:
         rows = torch.searchsorted(cumulative, lots * cumulative[-1]).clamp(max=len(chances) - 1)
         some = chosen(flights, rows)
         told = with_errors(some.track, config.error, generator)
-        foretold = tracker.foretold(views_of(tracker, some, told), told, some.action)
+        company = [with_errors(other, config.error, generator) for other in some.company]
+        foretold = tracker.foretold(views_of(tracker, some, told), told, some.action, company)
         off = (foretold.place - some.next).square().sum(dim=1)
         # A distance, and not its square: some objects turn, and nobody knows which way.
         distance = (off * some.there + EXACT**2).sqrt()
@@ -264,7 +296,7 @@ def _optimizers(tracker: Tracker, quick: torch.dtype) -> list[torch.optim.Optimi
 
     Adam alone learns less by half as many updates again (docs/experiments.md, 104).
     """
-    between = [*tracker.surroundings]
+    between = [*tracker.surroundings, tracker.company]
     for stride in tracker.strides:
         assert isinstance(stride, Stride)
         between += [stride.close, stride.known, stride.learned, stride.weighed, stride.decided]

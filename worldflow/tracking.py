@@ -12,6 +12,7 @@ alone, as the mean does: likelihoods stay exact.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ EDGES = (24, 32)  # channels of what is seen around it, at a half and at a quart
 CERTAIN = (0.125, 0.375)  # share of an object's usual mass: less is nothing, more is there
 FLICKER = 0.1  # of its strength, by which what it flies among may change in a dream
 FINE = 0.1  # pixels
+FAR = 16.0  # pixels
 OCTAVES = 4  # of the waves in which numbers are told
 LONGEST = 6.4  # pixels: the longest wave
 SPREAD = (4.0, 6.0)  # pixels from its centre: up to there it is drawn, and from there on not
@@ -75,7 +77,7 @@ class Stride(nn.Module):
 
 
 class Tracker(nn.Module):
-    """Mean, frames and action -> the mean with the game's object where it will be."""
+    """Mean, frames and action -> the mean with one of the game's objects where it will be."""
 
     channels: Tensor
     bias: Tensor
@@ -91,7 +93,10 @@ class Tracker(nn.Module):
     close: Tensor
     pixels: Tensor
 
-    def __init__(self, history: int, size: int, actions: int, hidden: int) -> None:
+    def __init__(
+        self, history: int, size: int, actions: int, hidden: int, company: int = 0
+    ) -> None:
+        """`company`: how many other objects it is told of."""
         super().__init__()
         self.history, self.size = history, size
         told = (2 + 2 + 2 + 1) * history + 2 * 2 * 2 * OCTAVES + 2
@@ -106,6 +111,8 @@ class Tracker(nn.Module):
         )
         self.action = nn.Embedding(actions + 1, hidden)  # the last: none
         self.numbers = nn.Linear(told, hidden)
+        of_each = (2 + 2 + 1) * history + 2 * 2 * 2 * OCTAVES
+        self.company = nn.Linear(company * of_each, hidden) if company else None
         self.strides = nn.ModuleList(Stride(hidden) for _ in range(STRIDES))
         self.says = zeroed(nn.Linear(hidden, 3))
         # How the object shows; until that is told, nothing does.
@@ -134,19 +141,22 @@ class Tracker(nn.Module):
         ):
             self.register_buffer(name, constant, persistent=False)
 
-    def forward(self, mean: Tensor, past: Tensor, action: Tensor) -> Tensor:
-        """The mean with the object where it will be.
+    def forward(
+        self, mean: Tensor, past: Tensor, action: Tensor, company: Sequence[Track] = ()
+    ) -> tuple[Tensor, Track]:
+        """The mean with the object where it will be, and where it was.
 
         Args:
             mean: `(N, 3, H, W)`, in [-1, 1].
             past: `(N, L, 3, H, W)`, the frames, newest last.
             action: `(N,)`, the one taken now.
+            company: where the others were.
         """
         strength = self.strength(torch.cat((past, mean[:, None]), dim=1))
         before, in_mean = strength[:, :-1], strength[:, -1]
         track = self.track(before)
-        foretold = self.foretold(self.views(past, before, track), track, action)
-        return self.drawn(mean, in_mean, before, track, foretold)
+        foretold = self.foretold(self.views(past, before, track), track, action, company)
+        return self.drawn(mean, in_mean, before, track, foretold), track
 
     def sees(self, past: Tensor) -> Tensor:
         """Whether the newest frame of `past`, as above, shows it `(N,)`: 0 to 1."""
@@ -215,11 +225,15 @@ class Tracker(nn.Module):
         """
         return frames - strength[:, :, None] * self.colours[..., None]
 
-    def foretold(self, views: Tensor, track: Track, action: Tensor) -> Foretold:
+    def foretold(
+        self, views: Tensor, track: Track, action: Tensor, company: Sequence[Track] = ()
+    ) -> Foretold:
         """Where the object will be, by all that is known; `views` as `views` has them."""
         straight = line(track)
         told = self.numbers(self._told(track, straight))
         h = self.surroundings(views) + told + self.action(action)
+        if self.company is not None:
+            h = h + self.company(torch.cat([_beside(track, other) for other in company], dim=1))
         place, speed = straight.leads - straight.speed, straight.speed / STRIDES
         for stride in self.strides:
             gone = place - track.here
@@ -303,6 +317,20 @@ class Tracker(nn.Module):
         grid = self._grid(self.pixels - by[:, None]).reshape(-1, self.size, self.size, 2)
         moved = F.grid_sample(strength[:, None], grid, mode="bicubic", align_corners=False)
         return moved[:, 0].clamp(0, 1)
+
+
+def _beside(track: Track, other: Track) -> Tensor:
+    """The track of another object as a network wants to see it, from where this one is."""
+    here = track.here
+    apart = (other.places - here[:, None]) * other.seen[..., None]
+    last = (other.here - here) * other.last.sum(dim=1, keepdim=True)
+    parts = (
+        asinh_units(apart, FINE).flatten(1) / 3,
+        apart.flatten(1) / FAR,
+        other.seen,
+        _waves(torch.cat((last, line(other).speed), dim=1)),
+    )
+    return torch.cat(parts, dim=1)
 
 
 def _places(along: Tensor) -> Tensor:

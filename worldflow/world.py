@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,9 @@ class World:
     def _shape(self) -> dict[str, Any]:
         config = asdict(self.model.config)
         # Younger than the first worlds, whose hash is to stay.
-        for younger in ("further", "evidence", "ways", "tracking", "waiting"):
-            if not config[younger]:
+        before = {field.name: field.default for field in fields(self.model.config)}
+        for younger in ("further", "evidence", "ways", "tracking", "objects", "waiting"):
+            if config[younger] == before[younger]:
                 del config[younger]
         return {"config": config, "size": self.model.size}
 

@@ -76,7 +76,7 @@ def test_the_ball_of_breakout_is_where_the_memory_says() -> None:
 def test_the_ball_of_breakout_is_found_among_bricks_by_what_has_come() -> None:
     pytest.importorskip("ale_py")
     tracker = Tracker(4, 64, 4, 8)
-    tell_look(tracker, LOOKS["ALE/Breakout-v5"])
+    tell_look(tracker, LOOKS["ALE/Breakout-v5"][0])
     frames, rams = zip(*play(make_source("ALE/Breakout-v5"), 1600), strict=True)
     shown = to_signed(torch.from_numpy(np.stack(frames)))
     with torch.no_grad():
@@ -109,6 +109,22 @@ def test_the_ball_of_pong_is_where_the_memory_says() -> None:
     # A ball that is served within the step shows in fewer screens, and is weak once.
     assert judged > 100
     assert seen >= 0.99 * judged
+
+
+@pytest.mark.parametrize(("index", "place"), [(1, 50), (2, 51)])
+def test_the_paddles_of_pong_are_where_the_memory_says(index: int, place: int) -> None:
+    pytest.importorskip("ale_py")
+    look = LOOKS["ALE/Pong-v5"][index]
+    judged = 0
+    for frame, ram in play(make_source("ALE/Pong-v5"), 400):
+        y = (int(ram[place]) - 8) / PIXEL[0]
+        pieces = find_blobs(look.strength(frame))
+        if ram[place] and 14 < y < 55:  # whole, and not on its way in
+            judged += 1
+            assert len(pieces) == 1
+            assert abs(pieces[0].y - y) < 1
+            assert 0.85 < pieces[0].mass / look.mass < 1.15
+    assert judged > 100
 
 
 def test_only_known_games_at_their_size_define_an_object() -> None:
