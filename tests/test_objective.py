@@ -105,14 +105,14 @@ def places_of(clips: Clips, model: WorldModel) -> Tensor:
         model: WorldModel,
         features: Any,
         past: Tensor,
-        action: Tensor,
+        actions: Tensor,
         recency: Tensor,
         targets: Any,
         focus: float,
     ) -> Any:
-        given = model.base(features, past, action, recency)
+        given = model.base(features, past, actions, recency)
         seen.append(places.weights(targets.moved, given, model.base.floor, focus))
-        return loss_parts(model, features, past, action, recency, targets, focus)
+        return loss_parts(model, features, past, actions, recency, targets, focus)
 
     loss_of(model, clips, replace(PLAIN, focus=8.0), spy)
     return seen[0].view(3, 6, 16, 16)[:, 0]

@@ -127,7 +127,7 @@ def test_the_world_is_told_what_its_object_looks_like(config: TrackConfig, tmp_p
 
 def test_a_ball_is_followed_in_recordings(config: TrackConfig, tmp_path: Path) -> None:
     _, flights = followed(config, tmp_path, flight(60))
-    assert len(flights.action) == 60
+    assert len(flights.actions) == 60
     assert flights.there.all()
     gone = flights.next - flights.track.places[:, -1]
     assert torch.allclose(gone.abs(), torch.tensor([0.0, 2.0]), atol=0.05)
@@ -144,7 +144,7 @@ def test_a_ball_is_remembered_while_it_is_hidden(config: TrackConfig, tmp_path: 
     for picture in frames:
         picture[6:8, 8:10, ::2] = 30
     _, flights = followed(config, tmp_path, frames)
-    assert len(flights.action) == 60
+    assert len(flights.actions) == 60
     comes, goes = flights.kinds[2:]
     assert torch.equal(comes, flights.track.seen[:, -1] == 0)
     # It passes there twice in fourteen steps.
@@ -212,7 +212,7 @@ def test_where_a_ball_turns_is_learned(config: TrackConfig, tmp_path: Path) -> N
     assert learn(tracker, flights, long) == 800
     told = with_errors(flights.track, 0.07, torch.Generator().manual_seed(1))
     with torch.no_grad():
-        foretold = tracker.foretold(views_of(tracker, flights, told), told, flights.action)
+        foretold = tracker.foretold(views_of(tracker, flights, told), told, flights.actions)
     off = (foretold.place - flights.next).norm(dim=1)
     straight = (line(told).leads - flights.next).norm(dim=1)
     assert straight.amax() > 3  # where it turns

@@ -53,7 +53,7 @@ def place_in(one: Tracker, picture: Tensor, near: Tensor) -> Tensor:
     return place[0]
 
 
-NOTHING = torch.zeros(1, dtype=torch.int64)
+NOTHING = torch.zeros((1, HISTORY), dtype=torch.int64)
 
 
 @pytest.mark.parametrize("speed", [(1.5, 2.2), (-3.6, 1.3), (0.0, -2.7), (2.9, 0.4), (0.0, 0.0)])

@@ -63,14 +63,14 @@ class GaussianBase(nn.Module):
         )
 
     def forward(
-        self, features: Features, past: Tensor, action: Tensor, recency: Tensor
+        self, features: Features, past: Tensor, actions: Tensor, recency: Tensor
     ) -> Conditions:
         """What is known of the next frame.
 
         Args:
             features: the trunk's.
             past: `(N, L, 3, H, W)`, the last frames in [-1, 1], newest last.
-            action: `(N,)`, the one taken now.
+            actions: `(N, L)`, those taken at the last frames; the newest is the one taken now.
             recency: `(N,)`, how lately the game's object was in sight.
         """
         h = F.silu(self.conv(features.fine))
@@ -81,7 +81,7 @@ class GaussianBase(nn.Module):
         mean = recalled + residual
         company: list[Track] = []  # each object is told of those before it
         for tracker in self.trackers:
-            mean, track = tracker(mean, past, action, company)
+            mean, track = tracker(mean, past, actions, company)
             company.append(track)
         return Conditions(features, mean, log_scale, recency)
 

@@ -132,9 +132,9 @@ class WorldModel(nn.Module):
 
     def conditions(self, frames: Tensor, actions: Tensor) -> Conditions:
         """Of every step of clips: N = B*T rows; `frames` and `actions` as the trunk wants them."""
-        features, action = self.trunk(frames, actions), self.taken(actions)
+        features, taken = self.trunk(frames, actions), self.taken(actions)
         past = self.past(frames)
-        return self.base(features, past, action, self.recency(past, frames.shape[0]))  # type: ignore[no-any-return]
+        return self.base(features, past, taken, self.recency(past, frames.shape[0]))  # type: ignore[no-any-return]
 
     def past(self, frames: Tensor) -> Tensor:
         """The last L frames of every step of clips `(N, L, 3, H, W)`, newest last."""
@@ -155,8 +155,8 @@ class WorldModel(nn.Module):
         return recencies(first.sees(past), before, steps)
 
     def taken(self, actions: Tensor) -> Tensor:
-        """The action of every step of clips `(N,)`."""
-        return actions[:, self.config.history - 1 :].flatten()
+        """The last L actions of every step of clips `(N, L)`, newest last."""
+        return actions.unfold(1, self.config.history, 1).flatten(0, 1)
 
     def nll_excess(self, y: Tensor, given: Conditions) -> Tensor:
         """`-log p(y)` above the noise's own entropy `(N,)`, nats per frame."""
@@ -191,7 +191,7 @@ class WorldModel(nn.Module):
         features, memory = self.trunk.streamed(frames, actions, memory, state.steps)
         shifted = torch.cat((state.frames[:, 1:], state.frames[:, -1:]), dim=1)
         recency = self._recency(frames, state.recency, steps=1)
-        given: Conditions = self.base(features, frames, action, recency)
+        given: Conditions = self.base(features, frames, actions, recency)
         return given, StreamState(shifted, actions[:, 1:], *memory, state.steps + 1, recency)
 
     def observe(self, state: StreamState, frame: Tensor) -> StreamState:

@@ -126,7 +126,7 @@ def loss_parts(
     model: WorldModel,
     features: Features,
     past: Tensor,
-    action: Tensor,
+    actions: Tensor,
     recency: Tensor,
     targets: Targets,
     focus: float,
@@ -142,7 +142,7 @@ def loss_parts(
     The errors of mean and centres keep hard pixels from being called uncertain and given up
     (beta-NLL, arXiv 2203.09168, section 3), as far as they are not open anyway (`_sure`).
     """
-    given: Conditions = model.base(features, past, action, recency)
+    given: Conditions = model.base(features, past, actions, recency)
     outcome = model.outcome(targets.drawn, given)
     counts = places.weights(targets.moved, given, model.base.floor, focus)
     depths, entropy = model.flow.depths, model.entropy_per_dim

@@ -166,7 +166,7 @@ def keep(model: WorldModel, dataset: Dataset, config: SettleConfig, device: str)
         if small:
             told = out_of_sight(small, clips, model.config.history)
             gone = torch.from_numpy(told.gone).to(device) & valid
-            taken = model.taken(torch.from_numpy(clips.actions).to(device))
+            taken = model.taken(torch.from_numpy(clips.actions).to(device))[:, -1]
             offer_unseen(lot.masked_fill(~gone, -torch.inf), taken, found)
             if model.config.waiting and told.comes.any():
                 late, taken = overdue(model, clips, told.comes, draws)

@@ -64,7 +64,7 @@ class Flights(NamedTuple):
     company: list[Track]  # of the objects before it
     views: Tensor  # uint8 (C, 6, V, V), the last two frames around its last place, without it
     corner: Tensor  # (C, 2), the pixel in the middle of those
-    action: Tensor  # (C,)
+    actions: Tensor  # (C, L), the last taken; with the newest it goes to the next
     next: Tensor  # (C, 2), pixels, where it is in the next frame
     mass: Tensor  # (C,), of the usual mass, that it has there
 
@@ -121,7 +121,7 @@ def _tracked(
     for index, name in enumerate(names):
         if config.object in ("all", name):
             flights = follow(trackers[: index + 1], training, config, device)
-            print(f"{name}: followed in {len(flights.action)} steps", flush=True)
+            print(f"{name}: followed in {len(flights.actions)} steps", flush=True)
             updates += learn(trackers[index], flights, config)
     world.model.requires_grad_(False)
     return world, updates
@@ -188,11 +188,11 @@ def follow(
         for first in range(0, len(starts), LOOKED):
             clips = sampler.steps(starts[first : first + LOOKED], CLIP)
             found.append(_of_clips(trackers, clips, device))
-            bar.update(len(found[-1].action))
+            bar.update(len(found[-1].actions))
             if bar.n >= config.kept:
                 break
     flights = chosen(_joined(found), slice(config.kept))
-    if not len(flights.action):
+    if not len(flights.actions):
         raise InputError(f"the object of {dataset.header.source} is in none of the frames")
     return flights
 
@@ -201,7 +201,7 @@ def _of_clips(trackers: Sequence[Tracker], clips: Clips, device: str) -> Flights
     tracker = trackers[-1]
     frames, length = to_signed(clips.frames.to(device)), tracker.history
     valid = torch.from_numpy(clips.valid.flatten()).to(device)
-    actions = torch.from_numpy(clips.actions).to(device)[:, length - 1 :].flatten()
+    actions = torch.from_numpy(clips.actions).to(device).unfold(1, length, 1).flatten(0, 1)
 
     def shown(tracker: Tracker) -> Tensor:
         """How much of each pixel is its object, in steps with the next frame."""
@@ -223,7 +223,7 @@ def _of_clips(trackers: Sequence[Tracker], clips: Clips, device: str) -> Flights
         company,
         views=_around(to_bytes(last), corner, AROUND + MARGIN),
         corner=corner,
-        action=actions,
+        actions=actions,
         next=place,
         mass=mass * (same > 0.5),
     )
@@ -263,9 +263,9 @@ def _joined(flights: list[Flights]) -> Flights:
 
 def learn(tracker: Tracker, flights: Flights, config: TrackConfig) -> int:
     """Train the network that tells where objects will be, and how sure that is; updates made."""
-    device = flights.action.device
+    device = flights.actions.device
     generator = torch.Generator(device).manual_seed(config.seed)
-    chances = torch.zeros(len(flights.action), dtype=torch.float64, device=device)
+    chances = torch.zeros(len(flights.actions), dtype=torch.float64, device=device)
     for share, kind in zip(SHARES.values(), flights.kinds, strict=True):
         chances[kind] = share / max(1, int(kind.sum()))
     cumulative = chances.cumsum(0)
@@ -276,7 +276,7 @@ def learn(tracker: Tracker, flights: Flights, config: TrackConfig) -> int:
         some = chosen(flights, rows)
         told = with_errors(some.track, config.error, generator)
         company = [with_errors(other, config.error, generator) for other in some.company]
-        foretold = tracker.foretold(views_of(tracker, some, told), told, some.action, company)
+        foretold = tracker.foretold(views_of(tracker, some, told), told, some.actions, company)
         off = (foretold.place - some.next).square().sum(dim=1)
         # A distance, and not its square: some objects turn, and nobody knows which way.
         distance = (off * some.there + EXACT**2).sqrt()

@@ -77,7 +77,7 @@ class Stride(nn.Module):
 
 
 class Tracker(nn.Module):
-    """Mean, frames and action -> the mean with one of the game's objects where it will be."""
+    """Mean, frames and actions -> the mean with one of the game's objects where it will be."""
 
     channels: Tensor
     bias: Tensor
@@ -98,7 +98,7 @@ class Tracker(nn.Module):
     ) -> None:
         """`company`: how many other objects it is told of."""
         super().__init__()
-        self.history, self.size = history, size
+        self.history, self.size, self.action_count = history, size, actions
         told = (2 + 2 + 2 + 1) * history + 2 * 2 * 2 * OCTAVES + 2
         half, quarter = EDGES
         self.surroundings = nn.Sequential(
@@ -109,7 +109,7 @@ class Tracker(nn.Module):
             nn.Flatten(1),
             nn.Linear(quarter * ((AROUND + 1) // 2) ** 2, hidden),
         )
-        self.action = nn.Embedding(actions + 1, hidden)  # the last: none
+        self.actions = nn.Embedding(history * (actions + 1), hidden)  # the last of each: none
         self.numbers = nn.Linear(told, hidden)
         of_each = (2 + 2 + 1) * history + 2 * 2 * 2 * OCTAVES
         self.company = nn.Linear(company * of_each, hidden) if company else None
@@ -142,20 +142,20 @@ class Tracker(nn.Module):
             self.register_buffer(name, constant, persistent=False)
 
     def forward(
-        self, mean: Tensor, past: Tensor, action: Tensor, company: Sequence[Track] = ()
+        self, mean: Tensor, past: Tensor, actions: Tensor, company: Sequence[Track] = ()
     ) -> tuple[Tensor, Track]:
         """The mean with the object where it will be, and where it was.
 
         Args:
             mean: `(N, 3, H, W)`, in [-1, 1].
             past: `(N, L, 3, H, W)`, the frames, newest last.
-            action: `(N,)`, the one taken now.
+            actions: `(N, L)`, those taken at them; the newest is the one taken now.
             company: where the others were.
         """
         strength = self.strength(torch.cat((past, mean[:, None]), dim=1))
         before, in_mean = strength[:, :-1], strength[:, -1]
         track = self.track(before)
-        foretold = self.foretold(self.views(past, before, track), track, action, company)
+        foretold = self.foretold(self.views(past, before, track), track, actions, company)
         return self.drawn(mean, in_mean, before, track, foretold), track
 
     def sees(self, past: Tensor) -> Tensor:
@@ -226,12 +226,13 @@ class Tracker(nn.Module):
         return frames - strength[:, :, None] * self.colours[..., None]
 
     def foretold(
-        self, views: Tensor, track: Track, action: Tensor, company: Sequence[Track] = ()
+        self, views: Tensor, track: Track, actions: Tensor, company: Sequence[Track] = ()
     ) -> Foretold:
         """Where the object will be, by all that is known; `views` as `views` has them."""
         straight = line(track)
         told = self.numbers(self._told(track, straight))
-        h = self.surroundings(views) + told + self.action(action)
+        slots = torch.arange(self.history, device=actions.device) * (self.action_count + 1)
+        h = self.surroundings(views) + told + self.actions(actions + slots).sum(dim=1)
         if self.company is not None:
             h = h + self.company(torch.cat([_beside(track, other) for other in company], dim=1))
         place, speed = straight.leads - straight.speed, straight.speed / STRIDES
