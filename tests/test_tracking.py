@@ -299,6 +299,21 @@ def test_it_is_told_where_another_object_is_from_where_it_is() -> None:
     assert torch.equal(goes(places, others, seen=0.0), goes(places, others + 9, seen=0.0))
 
 
+@pytest.mark.parametrize("slot", range(HISTORY))
+def test_it_is_told_each_of_the_last_actions(slot: int) -> None:
+    torch.manual_seed(0)
+    one, places = tracker(), flight((0.0, 0.0))
+    with torch.no_grad():
+        for stride in one.strides:
+            assert isinstance(stride, Stride)
+            stride.turn.weight.normal_()
+        track = Track(places[None, :-1], torch.ones(1, HISTORY))
+        views = torch.zeros(1, 6, 2 * AROUND + 1, 2 * AROUND + 1)
+        actions = ACTIONS * torch.eye(HISTORY, dtype=torch.int64)[slot][None]  # none there
+        gone = [one.foretold(views, track, each).place for each in (NOTHING, actions)]
+    assert (gone[0] - gone[1]).abs().max() > 1e-2
+
+
 def test_gradients_reach_every_parameter() -> None:
     torch.manual_seed(0)
     one, places = Tracker(HISTORY, SIZE, ACTIONS, hidden=16, company=1), flight((1.5, 2.0))
