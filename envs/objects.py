@@ -30,7 +30,6 @@ class Look(NamedTuple):
     seen: NDArray[np.bool_]  # (SIZE, SIZE), where it is looked for
     among: NDArray[np.bool_]  # (SIZE, SIZE), where it flies among things of its colours instead
     mass: float  # pixels' worth of it in a usual frame
-    reach: int = 3  # pixels around its centre, in which all of it is; 5 at most
 
     def strength(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The contrast of each pixel in shares of its own, 0 to 1, where it is `seen`."""
@@ -52,7 +51,6 @@ _ANYWHERE = np.ones((SIZE, SIZE), np.int64)
 _COURT = _places((slice(13, 64),), (slice(2, 62),))
 _AROUND_WALL = _places((slice(10, 17), slice(29, 57)), (slice(3, 61),))
 _IN_WALL = _places((slice(17, 29),), (slice(3, 61),))
-_PADDLE = _places((slice(57, 59),), (slice(3, 61),))
 _SIDES = _places((slice(None),), (slice(3, 4), slice(60, 61)))  # a fifth of them is grey
 _BESIDE_PADDLES = _places((slice(11, 59),), (slice(0, 5), slice(9, 56), slice(58, 64)))
 _OPPONENT, _PLAYER = (_places((slice(10, 60),), (slice(x, x + 4),)) for x in (5, 55))
@@ -67,10 +65,6 @@ LOOKS = {
         # Within the wall's rows the console draws it in the colour of the bricks beside it, so
         # nobody can tell it from them in one frame.
         Look("ball", (1, 1, 1), 84 * _SIDES, 344, seen=_AROUND_WALL, among=_IN_WALL, mass=1.6),
-        # In its rows, between the walls. A ball that is there as well is a fifth of it at most.
-        Look(
-            "paddle", (1, 1, 1), 75 * _SIDES, 344, seen=_PADDLE, among=_NOWHERE, mass=6.0, reach=5
-        ),
     ),
     "ALE/Pong-v5": (
         # White on brown, between the walls and beside the paddles' columns.

@@ -10,7 +10,7 @@ from worldflow.envs.objects import LOOKS, Look
 from worldflow.model import to_signed
 from worldflow.small_objects import FAINT
 from worldflow.track import tell_look
-from worldflow.tracking import AROUND, CLOSE, Stride, Tracker, measure
+from worldflow.tracking import AROUND, CLOSE, Stride, Tracker
 
 SIZE, HISTORY, ACTIONS = 32, 4, 3
 BACK = -0.5
@@ -137,16 +137,6 @@ def test_among_things_like_it_what_comes_is_the_object() -> None:
     assert not strength[..., 3:6, :].any()
     assert track.seen[0].tolist() == [0, 1, 1, 1]
     assert torch.allclose(track.places[0, 1:], places[1:-1], atol=0.15)
-
-
-@pytest.mark.parametrize(("reach", "exact"), [(3, False), (5, True)])
-def test_what_is_wide_is_found_if_its_reach_is_told(reach: int, exact: bool) -> None:
-    """A bar of 7 pixels is beyond the usual reach: it seems to be where it is looked for."""
-    one, bar = tracker(), scene(torch.tensor([[16.0, 14.3]]), (1.2, 7.0))
-    one.of_near.copy_(measure(one.near, reach))
-    guesses = torch.tensor([[16.0, 13.7], [16.0, 14.9]])
-    places, _ = one.near_by(one.strength(bar).expand(2, -1, -1, -1)[:, 0], guesses)
-    assert bool((places[:, 1] - 14.3).abs().max() < 0.05) == exact
 
 
 def test_what_is_too_far_away_is_another() -> None:

@@ -30,7 +30,7 @@ from worldflow.optimizer import Muon, move
 from worldflow.own_pictures import normal
 from worldflow.ripe import RipeConfig, descend, reshaped, train_part
 from worldflow.small_objects import WHOLE
-from worldflow.tracking import AROUND, Stride, Tracker, measure
+from worldflow.tracking import AROUND, Stride, Tracker
 from worldflow.world import World
 
 CLIP = 32  # steps that are looked at in a row
@@ -167,7 +167,6 @@ def tell_look(tracker: Tracker, look: Look) -> None:
     tracker.seen.copy_(torch.from_numpy(look.seen | look.among))
     tracker.among.copy_(torch.from_numpy(look.among))
     tracker.usual.fill_(look.mass)
-    tracker.of_near.copy_(measure(tracker.near, look.reach))
 
 
 @torch.no_grad()

@@ -24,8 +24,7 @@ from worldflow.sites import asinh_units
 from worldflow.trunk import full_precision, zeroed
 
 CELL = 4  # pixels between the middles of the windows in which one is looked for first
-REACH = 3  # pixels around a guess, in which all of an object is, if nothing else is told
-FARTHEST = 5  # that it may be told
+REACH = 3  # pixels around a guess, in which all of an object is
 AROUND = 7  # pixels around it that the network is shown
 CLOSE = 3  # pixels around it that are close
 STRIDES = 2  # in a step
@@ -126,16 +125,16 @@ class Tracker(nn.Module):
             ("colours", torch.zeros(3, size)),  # of each row
         ):
             self.register_buffer(name, look)
-        windows = measure(_places(torch.arange(2 * CELL) - CELL + 0.5), CELL - 0.5)
+        windows = _measure(_places(torch.arange(2 * CELL) - CELL + 0.5))
         middles = CELL * torch.arange(size // CELL) + (CELL - 1) / 2
         near, around, close = (
-            _places(torch.arange(-rim, rim + 1.0)) for rim in (FARTHEST, AROUND, CLOSE)
+            _places(torch.arange(-rim, rim + 1.0)) for rim in (REACH, AROUND, CLOSE)
         )
-        self.register_buffer("of_near", measure(near, REACH))
         for name, constant in (
             ("windows", windows.T.reshape(3, 1, 2 * CELL, 2 * CELL)),
             ("middles", _places(middles)),
             ("near", near),
+            ("of_near", _measure(near)),
             ("around", around),
             ("close", close),
             ("pixels", _places(torch.arange(float(size)))),
@@ -347,11 +346,10 @@ def _waves(numbers: Tensor) -> Tensor:
     return torch.cat((phases.sin(), phases.cos()), dim=1)
 
 
-def measure(offsets: Tensor, reach: float) -> Tensor:
-    """What pixels at `offsets` `(n, 2)` add to mass and moments `(n, 3)`, as far as they reach.
+def _measure(offsets: Tensor) -> Tensor:
+    """What pixels at `offsets` `(n, 2)` add to mass and moments `(n, 3)`.
 
-    Those at the edge count half: objects do not come and go by less than a pixel.
+    At the window's edge they count half: objects do not come and go by less than a pixel.
     """
-    inside = 0.5 * ((offsets.abs() < reach).float() + (offsets.abs() <= reach).float())
-    counts = inside.prod(dim=1, keepdim=True)
+    counts = (1 - 0.5 * (offsets.abs() == offsets.amax()).float()).prod(dim=1, keepdim=True)
     return counts * torch.cat((torch.ones_like(counts), offsets), dim=1)

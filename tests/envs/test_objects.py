@@ -111,24 +111,6 @@ def test_the_ball_of_pong_is_where_the_memory_says() -> None:
     assert seen >= 0.99 * judged
 
 
-def test_the_paddle_of_breakout_is_where_the_memory_says() -> None:
-    pytest.importorskip("ale_py")
-    look = LOOKS["ALE/Breakout-v5"][1]
-    tracker = Tracker(4, 64, 4, 8)
-    tell_look(tracker, look)
-    frames, rams = zip(*play(make_source("ALE/Breakout-v5"), 400), strict=True)
-    with torch.no_grad():
-        strength = tracker.strength(to_signed(torch.from_numpy(np.stack(frames)))[:, None])
-        places, masses = tracker.greatest(strength[:, 0])
-    told = np.array([(int(ram[72]) - 39) / PIXEL[1] - 0.5 for ram in rams])
-    still = np.diff(told, prepend=0) == 0  # else it is told before it is shown
-    off = np.abs(places[:, 1].numpy() - told)[still & (told < 56)]  # and not half in the wall
-    assert len(off) > 100
-    assert np.median(off) < 0.1
-    assert np.mean(off < 0.6) > 0.97  # and not where the ball meets it
-    assert (masses * look.mass).median() == pytest.approx(7.8, abs=0.2)
-
-
 @pytest.mark.parametrize(("index", "place"), [(1, 50), (2, 51)])
 def test_the_paddles_of_pong_are_where_the_memory_says(index: int, place: int) -> None:
     pytest.importorskip("ale_py")
