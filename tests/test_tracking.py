@@ -16,9 +16,9 @@ SIZE, HISTORY, ACTIONS = 32, 4, 3
 BACK = -0.5
 
 
-def tracker(sure: float = 9.0, in_sight: float = 9.0) -> Tracker:
+def tracker(sure: float = 9.0, in_sight: float = 9.0, company: int = 0) -> Tracker:
     """Told to go straight on, with log-odds of `sure` for it; the object is white on grey."""
-    one = Tracker(HISTORY, SIZE, ACTIONS, hidden=16)
+    one = Tracker(HISTORY, SIZE, ACTIONS, 16, company)
     with torch.no_grad():
         one.channels.copy_(torch.tensor([1.0, 0.0, 0.0]) / (1 - BACK))
         one.bias.fill_(-BACK / (1 - BACK))
@@ -274,6 +274,50 @@ def test_before_each_stride_it_looks_where_it_is_by_then(
     place = one.foretold(views, track, NOTHING).place[0]
     assert place[1] == straight[1]
     assert (place[0] > straight[0] + 0.1) == met
+
+
+OTHER = Track(torch.zeros(1, HISTORY, 2), torch.zeros(1, HISTORY))
+
+
+@pytest.mark.parametrize(
+    ("has", "kept"),
+    [
+        ([(0.05, -0.03, 1.0)], True),  # where it will be, or nearly
+        ([(0.6, -0.5, 1.0)], False),
+        ([(0.0, 9.0, 1.0)], True),  # whole and alone, at another place
+        ([(0.0, 9.0, 0.6)], False),  # pale
+        ([(0.0, 0.0, 0.6), (0.0, 9.0, 0.6)], False),  # two
+        ([(0.0, 0.0, 1.0), (0.0, 9.0, 1.0)], False),
+    ],
+)
+def test_a_solid_object_stays_as_the_mean_has_it_where_that_may_be_right(
+    has: list[tuple[float, float, float]], kept: bool
+) -> None:
+    one, places = tracker(company=1), flight((1.5, 2.0), at=(16.2, 12.0))
+    past = scene(places)[:, :-1]
+    pieces = [share * (scene(places[-1:] + torch.tensor(off))[:, 0] - BACK) for *off, share in has]
+    mean = BACK + torch.stack(pieces).sum(dim=0)
+    with torch.no_grad():
+        after, _ = one(mean, past, NOTHING, [OTHER])
+    if kept:
+        assert torch.allclose(after, mean, atol=0.03)
+    else:
+        assert torch.allclose(place_in(one, after, places[-1]), places[-1], atol=0.1)
+        assert one.strength(after[None]).sum() == pytest.approx(4, abs=0.5)
+
+
+def test_what_is_solid_is_moved_as_it_is() -> None:
+    """And a ball is made as massive as it should be."""
+    places, bar = flight((1.5, 2.0)), (5.0, 2.0)
+    mean = BACK + 0.9 * (scene(places + torch.tensor([0.5, 0.0]), bar)[:, -1] - BACK)
+    masses = []
+    for one in (tracker(company=1), tracker()):
+        one.usual.fill_(10)
+        with torch.no_grad():
+            after, _ = one(mean, scene(places, bar)[:, :-1], NOTHING, [OTHER])
+        assert torch.allclose(place_in(one, after, places[-1]), places[-1], atol=0.1)
+        masses.append(float(one.strength(after[None]).sum()))
+    assert masses == pytest.approx([0.9 * 10, 10], abs=0.3)
 
 
 def test_it_is_told_where_another_object_is_from_where_it_is() -> None:

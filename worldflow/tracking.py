@@ -40,6 +40,10 @@ SURE = (0.3, 0.6)  # odds of being right, from which on it is moved, and in whic
 GONE = (0.9, 0.97)  # odds of being out of sight, from which on it fades, and in which it is gone
 WHOLE = (0.5, 0.8)  # share of its mass, from which on the mean's object is whole
 NEAR = (0.75, 1.5)  # pixels from where it will be, up to which it is near
+FITS = (0.1, 0.3)  # pixels from where it will be, up to which a solid one of the mean is right
+ENTIRE = (0.85, 0.95)  # share of its mass, from which on such a one is entire
+ALONE = (1.15, 1.3)  # of what the mean has of it in all, up to which it is the only one
+ELSEWHERE = (1.0, 1.5)  # pixels from where it will be, from which on it is at another place
 BRIGHTER = 2.0  # times in a step, at most
 BESIDE = 0.3  # pixels, at most, that it is aimed beside its place
 PALE = (0.02, 0.1)  # of its strength: a pixel with less is none of it, with more is
@@ -99,6 +103,7 @@ class Tracker(nn.Module):
         """`company`: how many other objects it is told of."""
         super().__init__()
         self.history, self.size, self.action_count = history, size, actions
+        self.solid = company > 0  # the first is the smallest (envs/objects.py), and fades
         told = (2 + 2 + 2 + 1) * history + 2 * 2 * 2 * OCTAVES + 2
         half, quarter = EDGES
         self.surroundings = nn.Sequential(
@@ -277,7 +282,8 @@ class Tracker(nn.Module):
 
         What is put there is the mean's own object, if that is whole and near, for it has the shape
         of a next one; else that of the frame that shows it last. A pale one gets its mass back, by
-        twice of what it has at most. One that will not be in sight is taken out alone.
+        twice of what it has at most. One that will not be in sight is taken out alone. What is
+        solid neither fades nor blurs: the mean's is moved as it is, and only where that is wrong.
 
         Args:
             mean: `(N, 3, H, W)`.
@@ -288,6 +294,10 @@ class Tracker(nn.Module):
         """
         place = foretold.place
         led, mass = self.near_by(in_mean, place)
+        put = track.last.sum(dim=1)
+        if self.solid:
+            place, trusted = self.reconciled(in_mean, led, foretold)
+            put = put * trusted
         whole = ramp(mass / (foretold.mass + LEAST), WHOLE)
         near = (whole * (1 - ramp(distance(led - place), NEAR)))[:, None, None]
         last = (before * track.last[..., None, None]).sum(dim=1)
@@ -299,19 +309,34 @@ class Tracker(nn.Module):
             new = self._shifted(in_mean, aim - led)
             old = self._shifted(last, aim - track.here)
             shape = torch.lerp(old, new, near) * window * self.seen
-            shape = shape * ramp(shape, PALE)  # or its blur would spread from frame to frame
-            brighter = foretold.mass * self.usual / (shape.sum(dim=(1, 2)) + LEAST)
-            return (shape * brighter.clamp(0.0, BRIGHTER)[:, None, None]).clamp(max=1.0)
+            sharp = shape * ramp(shape, PALE)  # or its blur would spread from frame to frame
+            brighter = foretold.mass * self.usual / (sharp.sum(dim=(1, 2)) + LEAST)
+            made = (sharp * brighter.clamp(0.0, BRIGHTER)[:, None, None]).clamp(max=1.0)
+            return torch.lerp(made, shape, near) if self.solid else made
 
         # What is cut off, at an edge or where it is pale, moves its centre: aim as far beside.
         missed, _ = self.near_by(at(place), place)
         there = at(place + (place - missed).clamp(-BESIDE, BESIDE))
-        was = track.last.sum(dim=1)
-        gate = ramp(torch.sigmoid(foretold.right), SURE) * was
-        gone = ramp(torch.sigmoid(-foretold.in_sight), GONE) * was
+        gate = ramp(torch.sigmoid(foretold.right), SURE) * put
+        gone = ramp(torch.sigmoid(-foretold.in_sight), GONE) * put
         out = torch.maximum(gate, gone)
         change = gate[:, None, None] * there - out[:, None, None] * in_mean
         return mean + change[:, None] * self.colours[..., None]
+
+    def reconciled(self, in_mean: Tensor, led: Tensor, foretold: Foretold) -> tuple[Tensor, Tensor]:
+        """Where a solid object is put `(N, 2)`, and whether it is `(N,)`, by what the mean has.
+
+        The trunk knows more than some numbers of four frames, and draws what is solid exactly,
+        where it is sure. So what it has within a tenth of a pixel or so stays there; and if it has
+        one, whole and alone, at another place, nothing is done.
+        """
+        place = torch.lerp(led, foretold.place, ramp(distance(led - foretold.place), FITS)[:, None])
+        there, mass = self.greatest(in_mean)
+        told = foretold.mass + LEAST
+        entire = ramp(mass / told, ENTIRE)
+        alone = 1 - ramp(in_mean.sum(dim=(1, 2)) / (told * self.usual), ALONE)
+        elsewhere = entire * alone * ramp(distance(there - foretold.place), ELSEWHERE)
+        return place, 1 - elsewhere
 
     def _shifted(self, strength: Tensor, by: Tensor) -> Tensor:
         """`strength` `(N, H, W)` moved by `by` `(N, 2)`, pixels."""
