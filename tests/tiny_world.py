@@ -36,7 +36,7 @@ def tiny_model(seed: int = 0) -> WorldModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-        for tracker, channel in zip(model.base.trackers, (0, 2), strict=True):
+        for tracker, channel in zip(model.base.trackers, (0, 1), strict=True):
             assert isinstance(tracker, Tracker)
             look_for(channel, tracker)
     return model.eval()
