@@ -10,8 +10,7 @@ from worldflow.agents.agent_file import Agent
 from worldflow.agents.atari_scores import REFERENCES, human_normalised
 from worldflow.agents.judge import Interval, Played, dream_returns, figures, interval, play_games
 from worldflow.agents.learned import LearnedPolicy
-from worldflow.agents.policy import Policy, make_policy
-from worldflow.agents.scripted import SCRIPTS
+from worldflow.agents.policy import Policy, make_policy, scripted
 from worldflow.card import Playable
 from worldflow.envs.source import SourceGame, recorded_source
 from worldflow.errors import InputError
@@ -74,7 +73,7 @@ def judged(config: AgentEvaluateConfig) -> dict[str, Any]:
         "agent": (game, LearnedPolicy(agent, game.card, greedy=config.greedy)),
         "random": (game, make_policy("random", game.card)),
     }
-    if game.card.id in SCRIPTS:  # written for frames of 64 pixels; the game is the same
+    if scripted(game.card.id):  # written for frames of 64 pixels; the game is the same
         seen = recorded_source(game.card.id, {**settings, "size": 64})
         players["scripted"] = (seen, make_policy("scripted", seen.card))
     if config.horizon < 1:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from worldflow.agents.crossing import CROSSINGS, CrossingPolicy
 from worldflow.agents.scripted import SCRIPTS, ScriptedPolicy
 from worldflow.envs.source import GameCard
 from worldflow.errors import InputError, did_you_mean
@@ -121,10 +122,10 @@ class MixedPolicy:
         repeat = float(rng.choice(REPEATS))
         actions = len(self.card.action_names)
         self.policy: Policy
-        if noise == 1.0 or self.card.id not in SCRIPTS:
+        if noise == 1.0 or not scripted(self.card.id):
             self.policy = RandomPolicy(actions, repeat)
         else:
-            self.policy = ScriptedPolicy(self.card.id, self.card.action_names)
+            self.policy = script(self.card)
             if noise > 0.0:
                 self.policy = NoisyPolicy(self.policy, actions, noise)
         self.policy.reset(int(rng.integers(2**32)))
@@ -132,6 +133,27 @@ class MixedPolicy:
 
     def act(self, frame: NDArray[np.uint8], truth: dict[str, NDArray[Any]]) -> int:
         return self.policy.act(frame, truth)
+
+
+def scripted(game: str) -> bool:
+    """Whether there is a script for the game of this id."""
+    return game in SCRIPTS or game in CROSSINGS
+
+
+def script(card: GameCard) -> Policy:
+    """The script that plays a game.
+
+    Raises:
+        InputError: there is none.
+    """
+    if card.id in CROSSINGS:
+        return CrossingPolicy(card.id, card.action_names)
+    if card.id in SCRIPTS:
+        return ScriptedPolicy(card.id, card.action_names)
+    raise InputError(
+        f"policy=scripted: there is no script for {card.id}, only for"
+        f" {', '.join((*SCRIPTS, *CROSSINGS))}; use policy=random or policy=mixed"
+    )
 
 
 def make_policy(name: str, card: GameCard) -> Policy:
@@ -148,7 +170,7 @@ def make_policy(name: str, card: GameCard) -> Policy:
     if name == "random":
         return RandomPolicy(len(card.action_names))
     if name == "scripted":
-        return ScriptedPolicy(card.id, card.action_names)
+        return script(card)
     if name == "mixed":
         return MixedPolicy(card)
     if name == "noop":

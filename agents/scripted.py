@@ -1,4 +1,4 @@
-"""Competent scripted players of Breakout, Pong and Bounce.
+"""Competent scripted players of games with a ball: Breakout, Pong and Bounce.
 
 Each has an eye and a hand. The eye finds ball and paddle: in the console's memory where the
 truth tells it, otherwise in the pixels of a 64x64 frame, so that a script plays inside a learned
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from worldflow.envs.area import AreaResize
 from worldflow.envs.source import BOUNCE_IDS
-from worldflow.errors import InputError
 
 LOOKAHEAD = 5  # steps that a hand plans exactly
 MEMORY = 4  # past steps whose pushes may still move a paddle
@@ -51,24 +50,16 @@ class Rules:
 
 
 class ScriptedPolicy:
-    """Plays one of the scripted games.
+    """Plays one of the games with a ball.
 
     Args:
-        game: id of the source game.
+        game: id of the source game, one of `SCRIPTS`.
         action_names: as on its card.
-
-    Raises:
-        InputError: there is no script for this game.
     """
 
     name = "scripted"
 
     def __init__(self, game: str, action_names: tuple[str, ...]) -> None:
-        if game not in SCRIPTS:
-            raise InputError(
-                f"policy=scripted: there is no script for {game}, only for"
-                f" {', '.join(SCRIPTS)}; use policy=random or policy=mixed"
-            )
         self.rules = SCRIPTS[game]
         self.actions = {name.lower(): action for action, name in enumerate(action_names)}
         self.reset(0)

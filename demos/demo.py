@@ -194,13 +194,12 @@ class Actor(Protocol):
 
 
 def _policy(playable: "Playable", config: DemoConfig) -> "Policy":
-    from worldflow.agents.policy import make_policy
-    from worldflow.agents.scripted import SCRIPTS
+    from worldflow.agents.policy import make_policy, scripted
     from worldflow.demos.reality import game_card
 
     name, card = config.policy, playable.card
     if name == "auto":
-        name = "scripted" if card.game in SCRIPTS else "random"
+        name = "scripted" if scripted(card.game) else "random"
     policy = make_policy(name, game_card(card))
     policy.reset(config.seed)
     return policy

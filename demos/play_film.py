@@ -99,12 +99,11 @@ def rollout(
 
 
 def _film_policy(name: str, card: "WorldCard") -> "Policy":
-    from worldflow.agents.policy import make_policy
-    from worldflow.agents.scripted import SCRIPTS
+    from worldflow.agents.policy import make_policy, scripted
     from worldflow.demos.reality import game_card
 
     if name == "auto":
-        name = "scripted" if card.game in SCRIPTS else "random"
+        name = "scripted" if scripted(card.game) else "random"
     return make_policy(name, game_card(card))
 
 

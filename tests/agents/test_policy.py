@@ -49,6 +49,11 @@ def test_the_script_keeps_the_ball_of_bounce_up() -> None:
     assert -1.0 not in points
 
 
+def test_the_script_crosses_the_road_of_freeway() -> None:
+    pytest.importorskip("ale_py")
+    assert sum(rewards(make_source("ALE/Freeway-v5"), 700, truth=False)) >= 5
+
+
 def test_random_play_is_uniform_and_keeps_actions() -> None:
     policy = RandomPolicy(4, repeat=0.8)
     policy.reset(0)
