@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recorded import game_frame, record_frames
 from ripening import ripe_fields
 from tiny_world import SIZE, tiny_model
 
 from worldflow.dataset import open_dataset
 from worldflow.errors import InputError
-from worldflow.model import to_signed
+from worldflow.model import Outcome, to_signed
 from worldflow.polish import (
+    COUNT_BESIDE,
     LOOK,
     OF_CLIP,
+    Kept,
     PolishConfig,
     look,
     of_clips,
@@ -29,7 +32,7 @@ from worldflow.world import World
 @pytest.fixture
 def config(tmp_path: Path) -> PolishConfig:
     """Of three short episodes and a tiny world."""
-    return PolishConfig(**ripe_fields(tmp_path), kept=2 * LOOK * OF_CLIP, unseen=0.0, reads=True)
+    return PolishConfig(**ripe_fields(tmp_path), kept=2 * LOOK * OF_CLIP, unseen=0.0, learns="all")
 
 
 def test_only_what_follows_a_choice_moves(config: PolishConfig) -> None:
@@ -45,11 +48,60 @@ def test_only_what_follows_a_choice_moves(config: PolishConfig) -> None:
 
 
 def test_the_outcome_head_stays_if_told_so(config: PolishConfig) -> None:
-    polish(dataclasses.replace(config, reads=False))
+    polish(dataclasses.replace(config, learns="finer"))
     before, after = (World.load(path).model.state_dict() for path in (config.world, config.out))
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert {f"flow.details.{i}.head.weigh.weight" for i in (1, 2)} <= moved
     assert all(name.startswith(("flow.details.1.", "flow.details.2.")) for name in moved)
+
+
+def test_the_verdict_alone_moves_and_is_better(config: PolishConfig) -> None:
+    config = dataclasses.replace(config, learns="verdict", steps=60, learning_rate=5e-3)
+    polish(config)
+    before, after = (World.load(path).model for path in (config.world, config.out))
+    old, new = before.state_dict(), after.state_dict()
+    moved = {name for name, value in new.items() if not torch.equal(value, old[name])}
+    heads = {f"outcome.{layer}." for layer in ("shrink", "events", "verdict")}
+    assert moved == {head + part for head in heads for part in ("weight", "bias")}
+    kept, _ = look(before, open_dataset(config.data), config, "cpu")
+    off = [
+        _misread(model.outcome(kept.frame, kept.conditions()), kept) for model in (before, after)
+    ]
+    assert off[1] < 0.7 * off[0]
+
+
+def _misread(outcome: Outcome, kept: Kept) -> float:
+    """The cross-entropies of rewards and ends."""
+    of_reward = torch.nn.functional.cross_entropy(outcome.reward_logits, kept.reward)
+    return float(
+        of_reward
+        + torch.nn.functional.binary_cross_entropy_with_logits(
+            outcome.termination_logit, kept.terminated
+        )
+    )
+
+
+def test_a_verdict_is_learned_around_events_and_beside_them(
+    config: PolishConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worldflow.polish.AROUND_EVENT", np.arange(2))
+    config = dataclasses.replace(config, learns="verdict")
+    model, dataset = World.load(config.world).model, open_dataset(config.data)
+    kept, odds = look(model, dataset, config, "cpu")
+    columns, around = dataset.columns, odds == 1.0
+    events = int(((columns.reward != 0) | columns.terminated).sum())
+    earned = kept.reward[:, model.reward_support != 0].sum(dim=1) > 0
+    assert int((earned | (kept.terminated > 0)).sum()) == events  # all, for there are few
+    assert not (earned | (kept.terminated > 0))[~around].any()
+    assert events < int(around.sum()) <= 2 * events
+    assert 0 < int((odds == COUNT_BESIDE).sum()) == len(odds) - int(around.sum())
+
+
+def test_without_an_event_no_verdict_is_learned(config: PolishConfig, tmp_path: Path) -> None:
+    record_frames(tmp_path / "still" / "a.episode", [game_frame(t) for t in range(40)])
+    still = dataclasses.replace(config, data=str(tmp_path / "still"), learns="verdict", holdout=0.0)
+    with pytest.raises(InputError, match="no reward and no end is recorded"):
+        look(World.load(config.world).model, open_dataset(still.data), still, "cpu")
 
 
 def test_pictures_rewards_and_ends_are_read_better(config: PolishConfig) -> None:
@@ -64,14 +116,7 @@ def test_pictures_rewards_and_ends_are_read_better(config: PolishConfig) -> None
             outcome, sites = model.outcome(y, given), model.flow.following_sites(y, given)
         unlikely.append(-float(torch.stack([part.log_prob.mean() for part in sites]).sum()))
         off.append(float((kept.counts * (outcome.frame - kept.frame).square()).mean()))
-        verdicts.append(
-            float(
-                torch.nn.functional.cross_entropy(outcome.reward_logits, kept.reward)
-                + torch.nn.functional.binary_cross_entropy_with_logits(
-                    outcome.termination_logit, kept.terminated
-                )
-            )
-        )
+        verdicts.append(_misread(outcome, kept))
     assert off[1] < 0.7 * off[0]
     assert verdicts[1] < 0.7 * verdicts[0]
     assert unlikely[1] < unlikely[0] - 1

@@ -12,8 +12,9 @@ they are, to the bit. The steps are shown after recorded frames: after the world
 them, most of the error is what those are off by, and nothing is learned. Of each clip those that
 leave most open are kept, and as many at random; half of an update is drawn by what they leave open,
 as `settle` does, half is any of them. Steps with the game's object out of sight can be kept, too.
-With `reads=false` the finer steps move alone: a head that has seen all steps may read rewards
-better than one that was shown the open ones (98, 101).
+With `learns=finer` the finer steps move alone: a head that has seen all steps may read rewards
+better than one that was shown the open ones (98, 101). With `learns=verdict` what reads rewards and
+ends moves alone, and no picture changes: it is shown the steps around them, and some others (109).
 """
 
 from collections.abc import Callable, Iterable
@@ -45,7 +46,11 @@ from worldflow.world import World
 
 LOOK = 16  # clips looked at side by side
 OF_CLIP = 16  # steps kept of a clip
+AROUND_EVENT = np.arange(-1, 4)  # a reward is told too early or again, if it is told in vain
+BESIDE_EVENT = 3  # other steps kept of each clip that holds an event
+COUNT_BESIDE = 3.0  # how often each of these is drawn, for they stand for many
 TRAINING = ObjectiveConfig()  # what parts of the loss count
+LEARNS = ("all", "finer", "verdict")
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class PolishConfig(RipeConfig):
 
     kept: int
     unseen: float
-    reads: bool
+    learns: str
 
 
 class Kept(NamedTuple):
@@ -83,8 +88,9 @@ def polish(config: PolishConfig) -> None:
     """Look at some clips, keep what is known of their steps, train on that; writes `out`.
 
     Raises:
-        InputError: as `train_part`; `kept` below the steps of one look, `batch` below 1, or an
-            `unseen` that is no share, or of a game without an object.
+        InputError: as `train_part`; `kept` below the steps of one look, `batch` below 1, an
+            `unseen` that is no share, or of a game without an object, another `learns` than these,
+            or a verdict to be learned where nothing is rewarded and nothing ends.
         WorkError: as `train_part`.
     """
     if config.kept < LOOK * OF_CLIP or config.batch < 1:
@@ -94,6 +100,8 @@ def polish(config: PolishConfig) -> None:
         )
     if not 0 <= config.unseen < 1:
         raise InputError(f"unseen={config.unseen}: expected a share, 0 to below 1")
+    if config.learns not in LEARNS:
+        raise InputError(f"learns={config.learns}: expected {', '.join(LEARNS)}")
     train_part(config, "polished", partial(_polished, config))
 
 
@@ -103,21 +111,29 @@ def _polished(
     model = world.model
     kept, odds = look(model, training, config, device)
     generator = torch.Generator(device).manual_seed(config.seed)
-    makes = [step for _, step in model.flow.following()]
-    moving = nn.ModuleList([*makes, *([model.outcome] if config.reads else [])])
-    parameters = list(moving.requires_grad_(True).parameters())
+    parameters = list(_moving(model, config.learns).requires_grad_(True).parameters())
 
     def loss() -> Tensor:
         rows = odds.multinomial(config.batch, replacement=True, generator=generator)
         batch = Kept(*(part[rows] for part in kept))
         y = batch.frame + model.config.sigma * normal(batch.frame.shape, generator)
-        given = batch.conditions()
-        total = _making_loss(model, batch, given, y)
-        return total + _reading_loss(model, batch, given, y, generator) if config.reads else total
+        given, total = batch.conditions(), y.new_zeros(())
+        if config.learns != "verdict":
+            total = total + _making_loss(model, batch, given, y)
+        if config.learns != "finer":
+            total = total + _reading_loss(model, batch, given, y, generator)
+        return total
 
     updates = descend_by_adam(parameters, loss, config)
     model.requires_grad_(False)
     return world, updates
+
+
+def _moving(model: WorldModel, learns: str) -> nn.ModuleList:
+    outcome, finer = model.outcome, [step for _, step in model.flow.following()]
+    if learns == "verdict":
+        return nn.ModuleList([outcome.shrink, outcome.events, outcome.verdict])
+    return nn.ModuleList(finer if learns == "finer" else [*finer, outcome])
 
 
 def look(
@@ -126,6 +142,8 @@ def look(
     """`kept` steps, and how likely each is drawn `(M,)`."""
     small = watched(dataset, config.unseen)
     generator = torch.Generator(device).manual_seed(config.seed)
+    if config.learns == "verdict":
+        return _look_at_events(model, dataset, config, generator)
     kept, odds = _look_at_clips(model, dataset, config, generator)
     if small is None:
         return kept, odds
@@ -160,32 +178,63 @@ def _look_at_unseen(
     generator: torch.Generator,
 ) -> tuple[Kept, Tensor]:
     """Steps with the game's object out of sight, as many of each action as there are or are due."""
-    window, history = model.config.window, model.config.history
     quota = int(config.kept * config.unseen / len(dataset.header.action_names))
-    by_action = unseen_steps(dataset, small, history, quota, config.seed)
+    by_action = unseen_steps(dataset, small, model.config.history, quota, config.seed)
     steps = np.sort(np.concatenate(by_action))
     if not len(steps):
         raise InputError(f"unseen={config.unseen}: the object is never out of sight; leave it out")
-    length, begun = window + OF_CLIP, np.cumsum([0, *(len(each) for each in dataset.episodes)])
-    starts = windows(steps, begun, window, length)
-    sampler = ClipSampler(dataset, 1, 1, config.seed, past=history - 1)
-    after = {int(start): int(first) for start, first in starts}
-
-    def choose(clips: Clips, left: Tensor) -> Tensor:
-        first = np.array([after[start] for start in clips.index[:, 0].tolist()])
-        due = np.isin(clips.index, steps) & (clips.index >= first[:, None]) & clips.valid
-        return torch.from_numpy(np.flatnonzero(due)).to(left.device)
-
-    looks = range(0, len(starts), LOOK)
-    clips = (sampler.steps(starts[number : number + LOOK, 0], length) for number in looks)
-    kept, _ = _known(
-        model, tqdm(clips, "looking where it is unseen", len(looks)), choose, generator
-    )
+    kept, _ = _look_at_steps(model, dataset, steps, 0, generator)
     filled = [of_action for of_action in by_action if len(of_action)]
     odds = np.zeros(len(steps))
     for of_action in filled:
         odds[np.searchsorted(steps, of_action)] = 1 / (len(filled) * len(of_action))
     return kept, torch.from_numpy(odds).to(kept.mean)
+
+
+def _look_at_events(
+    model: WorldModel, dataset: Dataset, config: PolishConfig, generator: torch.Generator
+) -> tuple[Kept, Tensor]:
+    """The steps around some rewards and ends, and some beside them."""
+    columns = dataset.columns
+    events = np.flatnonzero((columns.reward != 0) | columns.terminated)
+    if not len(events):
+        raise InputError("learns=verdict: no reward and no end is recorded; record more")
+    some = np.random.default_rng(config.seed).permutation(events)
+    some = some[: max(1, config.kept // (len(AROUND_EVENT) + BESIDE_EVENT))]
+    steps = np.unique(some[:, None] + AROUND_EVENT)
+    steps = steps[(steps >= 0) & (steps < len(columns.reward))]
+    kept, due = _look_at_steps(model, dataset, steps, BESIDE_EVENT, generator)
+    return kept, torch.where(due, 1.0, COUNT_BESIDE).to(kept.mean)
+
+
+def _look_at_steps(
+    model: WorldModel,
+    dataset: Dataset,
+    steps: NDArray[np.int64],
+    beside: int,
+    generator: torch.Generator,
+) -> tuple[Kept, Tensor]:
+    """The `steps`, ascending, and up to so many others of each clip; which are of the former."""
+    window, history = model.config.window, model.config.history
+    length, begun = window + OF_CLIP, np.cumsum([0, *(len(each) for each in dataset.episodes)])
+    starts = windows(steps, begun, window, length)
+    sampler = ClipSampler(dataset, 1, 1, 0, past=history - 1)
+    after, wanted = {int(start): int(first) for start, first in starts}, []
+
+    def choose(clips: Clips, left: Tensor) -> Tensor:
+        first = np.array([after[start] for start in clips.index[:, 0].tolist()])
+        may = (clips.index >= first[:, None]) & clips.valid
+        due = may & np.isin(clips.index, steps)
+        lots = torch.rand(due.shape, generator=generator, device=left.device).cpu().numpy()
+        ranks = np.argsort(np.argsort(np.where(may & ~due, lots, 2.0), axis=1), axis=1)
+        rows = np.flatnonzero(due | (may & ~due & (ranks < beside)))
+        wanted.append(torch.from_numpy(due.flatten()[rows]))
+        return torch.from_numpy(rows).to(left.device)
+
+    looks = range(0, len(starts), LOOK)
+    clips = (sampler.steps(starts[number : number + LOOK, 0], length) for number in looks)
+    kept, _ = _known(model, tqdm(clips, "looking at these", len(looks)), choose, generator)
+    return kept, torch.cat(wanted).to(kept.mean.device)
 
 
 @torch.no_grad()
