@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worldflow.agents.crossing import CROSSINGS, CrossingPolicy
 from worldflow.agents.scripted import SCRIPTS, ScriptedPolicy
 from worldflow.envs.source import GameCard
 from worldflow.errors import InputError, did_you_mean
@@ -15,6 +14,10 @@ from worldflow.errors import InputError, did_you_mean
 # play are long: in Breakout these shares give an eighth of the steps to random play.
 MIXTURE = {0.0: 0.05, 0.1: 0.1, 0.3: 0.25, 0.6: 0.2, 1.0: 0.4}
 REPEATS = (0.0, 0.5, 0.8, 0.95)  # random play: chances to keep the last action
+# Games whose script holds one action, by its name. Who holds "up" in Freeway gets across some
+# twenty times in a game, thrown back by a car now and then, chance alone once or twice: it shows
+# what chance hardly does, the upper lanes and a score of two digits.
+HELD = {"ALE/Freeway-v5": "up"}
 MEAN_BURST = 4.0  # steps of random play at a stretch, when noise breaks in
 
 
@@ -30,13 +33,16 @@ class Policy(Protocol):
         """The action for `frame` `(H, W, 3)`; `truth` is the game's hidden state, {} in a dream."""
 
 
-class NoopPolicy:
-    """Holds nothing."""
+class HoldingPolicy:
+    """Holds one action throughout.
 
-    name = "noop"
+    Args:
+        name: of the controller that is recorded.
+        action: the one that is held.
+    """
 
-    def __init__(self, card: GameCard) -> None:
-        self.action = card.key_map.get("", 0)
+    def __init__(self, name: str, action: int) -> None:
+        self.name, self.action = name, action
 
     def reset(self, seed: int) -> None:
         """There is nothing to forget."""
@@ -137,7 +143,12 @@ class MixedPolicy:
 
 def scripted(game: str) -> bool:
     """Whether there is a script for the game of this id."""
-    return game in SCRIPTS or game in CROSSINGS
+    return game in SCRIPTS or game in HELD
+
+
+def usual_player(game: str) -> str:
+    """The policy that plays the game of this id where none is named."""
+    return "scripted" if scripted(game) else "random"
 
 
 def script(card: GameCard) -> Policy:
@@ -146,13 +157,14 @@ def script(card: GameCard) -> Policy:
     Raises:
         InputError: there is none.
     """
-    if card.id in CROSSINGS:
-        return CrossingPolicy(card.id, card.action_names)
+    if card.id in HELD:
+        names = [name.lower() for name in card.action_names]
+        return HoldingPolicy("scripted", names.index(HELD[card.id]))
     if card.id in SCRIPTS:
         return ScriptedPolicy(card.id, card.action_names)
     raise InputError(
         f"policy=scripted: there is no script for {card.id}, only for"
-        f" {', '.join((*SCRIPTS, *CROSSINGS))}; use policy=random or policy=mixed"
+        f" {', '.join((*SCRIPTS, *HELD))}; use policy=random or policy=mixed"
     )
 
 
@@ -174,7 +186,7 @@ def make_policy(name: str, card: GameCard) -> Policy:
     if name == "mixed":
         return MixedPolicy(card)
     if name == "noop":
-        return NoopPolicy(card)
+        return HoldingPolicy("noop", card.key_map.get("", 0))
     try:
         from worldflow.agents.agent_file import Agent, agent_names, resolve_agent
         from worldflow.agents.learned import LearnedPolicy

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldflow.agents.policy import Policy, make_policy, scripted
+from worldflow.agents.policy import Policy, make_policy, usual_player
 from worldflow.card import WorldCard
 from worldflow.demos.reality import game_card
 from worldflow.errors import InputError
@@ -80,7 +80,7 @@ def make_cast(card: WorldCard, player: str = HUMAN, *others: str) -> Cast:
     """
     game = game_card(card)
     if player == "auto":
-        player = "scripted" if scripted(card.game) else "random"
+        player = usual_player(card.game)
     named = [name for name in (player, *others) if name != HUMAN]
     policies = {name: make_policy(name, game) for name in named}
     for name in (card.name, "scripted", "random"):

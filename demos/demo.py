@@ -194,12 +194,12 @@ class Actor(Protocol):
 
 
 def _policy(playable: "Playable", config: DemoConfig) -> "Policy":
-    from worldflow.agents.policy import make_policy, scripted
+    from worldflow.agents.policy import make_policy, usual_player
     from worldflow.demos.reality import game_card
 
     name, card = config.policy, playable.card
     if name == "auto":
-        name = "scripted" if scripted(card.game) else "random"
+        name = usual_player(card.game)
     policy = make_policy(name, game_card(card))
     policy.reset(config.seed)
     return policy

@@ -99,11 +99,11 @@ def rollout(
 
 
 def _film_policy(name: str, card: "WorldCard") -> "Policy":
-    from worldflow.agents.policy import make_policy, scripted
+    from worldflow.agents.policy import make_policy, usual_player
     from worldflow.demos.reality import game_card
 
     if name == "auto":
-        name = "scripted" if scripted(card.game) else "random"
+        name = usual_player(card.game)
     return make_policy(name, game_card(card))
 
 

@@ -194,6 +194,8 @@ def test_few_clips_hold_all_steps_each_after_what_it_remembers() -> None:
         ({"batch": 0}, "batch=0"),
         ({"steps": 0}, "how long"),
         ({"unseen": 1.0}, "unseen=1.0: expected a share"),
+        ({"learns": "rewards"}, "learns=rewards: expected all, finer, verdict"),
+        ({"learns": "verdict", "unseen": 0.4}, "learns=verdict unseen=0.4: .* leave unseen out"),
         ({"unseen": 0.5}, "no object is defined of bounce at 16 pixels"),
     ],
 )

@@ -89,8 +89,9 @@ def polish(config: PolishConfig) -> None:
 
     Raises:
         InputError: as `train_part`; `kept` below the steps of one look, `batch` below 1, an
-            `unseen` that is no share, or of a game without an object, another `learns` than these,
-            or a verdict to be learned where nothing is rewarded and nothing ends.
+            `unseen` that is no share, or of a game without an object, or told of a verdict, another
+            `learns` than these, or a verdict to be learned where nothing is rewarded and nothing
+            ends.
         WorkError: as `train_part`.
     """
     if config.kept < LOOK * OF_CLIP or config.batch < 1:
@@ -102,6 +103,11 @@ def polish(config: PolishConfig) -> None:
         raise InputError(f"unseen={config.unseen}: expected a share, 0 to below 1")
     if config.learns not in LEARNS:
         raise InputError(f"learns={config.learns}: expected {', '.join(LEARNS)}")
+    if config.learns == "verdict" and config.unseen:
+        raise InputError(
+            f"learns=verdict unseen={config.unseen}: rewards and ends are looked for, not what is "
+            "out of sight; leave unseen out"
+        )
     train_part(config, "polished", partial(_polished, config))
 
 
@@ -140,10 +146,10 @@ def look(
     model: WorldModel, dataset: Dataset, config: PolishConfig, device: str
 ) -> tuple[Kept, Tensor]:
     """`kept` steps, and how likely each is drawn `(M,)`."""
-    small = watched(dataset, config.unseen)
     generator = torch.Generator(device).manual_seed(config.seed)
     if config.learns == "verdict":
         return _look_at_events(model, dataset, config, generator)
+    small = watched(dataset, config.unseen)
     kept, odds = _look_at_clips(model, dataset, config, generator)
     if small is None:
         return kept, odds
@@ -225,9 +231,10 @@ def _look_at_steps(
         first = np.array([after[start] for start in clips.index[:, 0].tolist()])
         may = (clips.index >= first[:, None]) & clips.valid
         due = may & np.isin(clips.index, steps)
+        others = may & ~due
         lots = torch.rand(due.shape, generator=generator, device=left.device).cpu().numpy()
-        ranks = np.argsort(np.argsort(np.where(may & ~due, lots, 2.0), axis=1), axis=1)
-        rows = np.flatnonzero(due | (may & ~due & (ranks < beside)))
+        ranks = np.argsort(np.argsort(np.where(others, lots, 2.0), axis=1), axis=1)
+        rows = np.flatnonzero(due | (others & (ranks < beside)))
         wanted.append(torch.from_numpy(due.flatten()[rows]))
         return torch.from_numpy(rows).to(left.device)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worldflow.agents.policy import NoisyPolicy, NoopPolicy, RandomPolicy, make_policy
+from worldflow.agents.policy import HoldingPolicy, NoisyPolicy, RandomPolicy, make_policy
 from worldflow.envs.source import GameCard, SourceGame, make_source
 from worldflow.errors import InputError
 
@@ -64,7 +64,7 @@ def test_random_play_is_uniform_and_keeps_actions() -> None:
 
 @pytest.mark.parametrize("noise", [0.1, 0.6])
 def test_noise_fills_the_share_of_steps_it_names(noise: float) -> None:
-    policy = NoisyPolicy(NoopPolicy(card()), 4, noise)
+    policy = NoisyPolicy(HoldingPolicy("noop", 2), 4, noise)
     policy.reset(0)
     actions = np.array([policy.act(FRAME, {}) for _ in range(20_000)])
     assert policy.name == f"noop+{noise}"
