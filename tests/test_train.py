@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recorded import record
+from recorded import HEADER, game_frame, game_step, record
 from safetensors import safe_open
 from tiny_world import CONFIG
 
 from worldflow.checkpoint import METADATA_KEY
 from worldflow.dataset import Clips, open_dataset
+from worldflow.episode import EpisodeWriter
 from worldflow.errors import InputError, WorkError
 from worldflow.model import to_bytes
 from worldflow.objective import ObjectiveConfig
@@ -47,6 +48,7 @@ def settings(data: Path, out: Path, **changes: object) -> TrainConfig:
         horizon=4,
         fresh=0.1,
         doubtful=0.5,
+        eventful=0.0,
         renewal=2,
         long_every=3,
         learning_rate=1e-3,
@@ -204,6 +206,34 @@ def test_doubtful_steps_come_back(data: Path, tmp_path: Path) -> None:
     assert 1 not in seen  # nothing was known yet
     assert 3 in seen
     assert {7, 90} <= set(np.flatnonzero(drawn[0])) < set(range(120))
+
+
+def test_a_share_of_the_single_steps_is_eventful(tmp_path: Path) -> None:
+    """Those within two steps of a reward or an end, as often as is asked, doubted or not."""
+    path = tmp_path / "rare" / "a.episode"
+    path.parent.mkdir()
+    with EpisodeWriter(path, HEADER, game_frame(0)[None], np.zeros(0, np.int64)) as writer:
+        for t in range(40):
+            writer.append(game_step(t, reward=float(t == 20), terminated=t == 39, truncated=False))
+    config = settings(path.parent, tmp_path / "run", eventful=0.25)
+    trainer = Trainer(config, open_dataset(path.parent), "cpu")
+    near = [18, 19, 20, 21, 22, 37, 38, 39]
+    doubts = np.zeros(40, np.float32)
+    doubts[[3, 21, 30]] = 20, 10, 10
+    weights = trainer._weighed(doubts)
+    expected = np.zeros(40)
+    expected[near] = 0.25 / len(near)
+    expected[[3, 21, 30]] += 0.75 * np.array([0.5, 0.25, 0.25])
+    np.testing.assert_allclose(weights, expected, rtol=1e-5)
+    trainer.beside[:] = 0  # nothing is earned, and no end recorded
+    np.testing.assert_allclose(trainer._weighed(doubts), doubts / 40, rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_that_is_none_is_refused(data: Path, tmp_path: Path, share: float) -> None:
+    config = settings(data, tmp_path / "run", eventful=share)
+    with pytest.raises(InputError, match=rf"eventful={share}: expected a share, 0 to 1"):
+        Trainer(config, open_dataset(data), "cpu")
 
 
 def test_a_run_begins_with_the_weights_it_is_given(data: Path, tmp_path: Path) -> None:

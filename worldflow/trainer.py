@@ -28,6 +28,7 @@ from worldflow.model import ModelConfig, WorldModel, to_signed
 from worldflow.objective import ObjectiveConfig, reward_support
 from worldflow.world import World
 
+BESIDE = 2  # steps before and after a reward or an end
 WARMUP = 200  # updates of rising learning rate
 BOUNDING = 0.3  # share of the training in which errors come to be bounded where much is open
 PATIENCE = 50  # updates in a row whose gradients may be of no use
@@ -52,6 +53,7 @@ class TrainConfig:
     horizon: int
     fresh: float
     doubtful: float
+    eventful: float
     renewal: int
     long_every: int
     learning_rate: float
@@ -81,6 +83,8 @@ class Trainer:
                 f"frames are {height}x{width}: expected square ones, a multiple of 16 wide; "
                 "collect them with size=64"
             )
+        if not 0 <= config.eventful <= 1:
+            raise InputError(f"eventful={config.eventful}: expected a share, 0 to 1")
         torch.manual_seed(config.seed)
         self.model = WorldModel(
             config.model,
@@ -111,6 +115,7 @@ class Trainer:
         self.progress = Progress()
         self.in_vain = 0  # updates left out since the last that was not
         self.doubts = Doubts(dataset.steps)
+        self.beside = _beside_events(dataset)
         self.starts = _starts(dataset)
         self.size_and_cost = size_and_cost(self.model)
         self.pool = ThreadPoolExecutor(2)
@@ -175,8 +180,14 @@ class Trainer:
             return self.sampler.clips(step, max(1, frames // length), length)
         due = int((step + 1) * config.doubtful) > int(step * config.doubtful)
         if due and weights.any():
-            return self.sampler.weighted_steps(step, frames, weights)
+            return self.sampler.weighted_steps(step, frames, self._weighed(weights))
         return self.sampler.clips(step)
+
+    def _weighed(self, doubts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """How often each step is drawn: by its doubt, and the share that is eventful alike."""
+        share = self.config.eventful if self.beside.any() else 0.0
+        parts = (1 - share) * doubts / doubts.sum(), share * self.beside / max(1, self.beside.sum())
+        return np.add(*parts, dtype=np.float32)
 
     def _learning_rate(self) -> float:
         """Warm-up, and a straight line down to nothing."""
@@ -316,6 +327,15 @@ def _resident(config: TrainConfig, dataset: Dataset, device: str) -> bool:
 def _support(dataset: Dataset) -> Tensor:
     rewards = dataset.columns.reward
     return reward_support(dataset.reward_values, float(rewards.min()), float(rewards.max()))
+
+
+def _beside_events(dataset: Dataset) -> np.ndarray[Any, Any]:
+    """Which steps lie within BESIDE of one with a reward or an end: 1, else 0."""
+    columns = dataset.columns
+    events = np.flatnonzero((columns.reward != 0) | columns.terminated)
+    beside = np.zeros(dataset.steps, np.float32)
+    beside[(events[:, None] + np.arange(-BESIDE, BESIDE + 1)).clip(0, dataset.steps - 1)] = 1
+    return beside
 
 
 def _starts(dataset: Dataset) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
