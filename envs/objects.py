@@ -53,6 +53,7 @@ _AROUND_WALL = _places((slice(10, 17), slice(29, 57)), (slice(3, 61),))
 _IN_WALL = _places((slice(17, 29),), (slice(3, 61),))
 _SIDES = _places((slice(None),), (slice(3, 4), slice(60, 61)))  # a fifth of them is grey
 _BESIDE_PADDLES = _places((slice(11, 59),), (slice(0, 5), slice(9, 56), slice(58, 64)))
+_BESIDE_ROAD = _places((slice(4, 13), slice(55, 61)), (slice(13, 23),))
 _OPPONENT, _PLAYER = (_places((slice(10, 60),), (slice(x, x + 4),)) for x in (5, 55))
 
 LOOKS = {
@@ -75,6 +76,11 @@ LOOKS = {
         # stands at the top is mostly under the wall, and is none the less in sight.
         Look("opponent", (2, 0, -1), 271 * _ANYWHERE, 81, seen=_OPPONENT, among=_NOWHERE, mass=4.0),
         Look("player", (-2, 1, 0), -216 * _ANYWHERE, 218, seen=_PLAYER, among=_NOWHERE, mass=4.0),
+    ),
+    "ALE/Freeway-v5": (
+        # The player's, yellow, where it sets out and where it arrives: between them cars are
+        # yellow, too. What drives in the uppermost lane, which it touches, is red.
+        Look("hen", (0, 1, -1), 0 * _ANYWHERE, 168, seen=_BESIDE_ROAD, among=_NOWHERE, mass=2.7),
     ),
 }
 """The games that define objects, by the id that their episodes name.

@@ -127,7 +127,22 @@ def test_the_paddles_of_pong_are_where_the_memory_says(index: int, place: int) -
     assert judged > 100
 
 
+def test_the_hen_of_freeway_is_where_the_memory_says() -> None:
+    pytest.importorskip("ale_py")
+    places = []
+    for frame, ram in play(make_source("ALE/Freeway-v5"), 400):
+        y = (196 - int(ram[14])) / PIXEL[0]
+        hens = found("ALE/Freeway-v5", frame)
+        if 5.5 < y < 11 or y > 56:  # well beside the road
+            (hen,) = hens
+            assert hen == pytest.approx((y, 18.4, 2.7), abs=0.5)
+            places.append(y)
+        assert not hens or not 13.5 < y < 53  # no car is taken for it
+    assert sum(y > 56 for y in places) > 50
+    assert sum(y < 11 for y in places) > 10
+
+
 def test_only_known_games_at_their_size_define_an_object() -> None:
     assert object_of("ALE/Breakout-v5", (64, 64, 3)) is OBJECTS["ALE/Breakout-v5"]
     assert object_of("ALE/Breakout-v5", (84, 84, 3)) is None
-    assert object_of("ALE/Freeway-v5", (64, 64, 3)) is None
+    assert object_of("ALE/Boxing-v5", (64, 64, 3)) is None
