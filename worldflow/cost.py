@@ -3,6 +3,7 @@
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -45,15 +46,18 @@ def peak_gflops(device: str, dtype: torch.dtype) -> float:
 
 
 def quick_type(device: str) -> torch.dtype:
-    """bfloat16 where the hardware multiplies in it, as GPUs and some CPUs do; else float32.
+    """bfloat16 where the hardware gains by it, as GPUs and some CPUs do; else float32.
 
     A CPU without such instructions goes through the motions: eight times slower than float32.
+    With AVX-512's alone, AMD's multiply twice as fast, and Intel's no faster, conversions apart
+    (docs/experiments.md, 3, 41, 111).
     """
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
     # PyTorch before 2.11 does not tell.
-    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    quick = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    intel = str(able.get("cpu_name", "")).startswith("Intel")
+    quick = able.get("amx_bf16", False) or (able.get("avx512_bf16", False) and not intel)
     return torch.bfloat16 if quick else torch.float32
 
 
