@@ -14,7 +14,7 @@ KEPT = 8  # files; a world in training has another hash each time it is saved
 SOURCES = (
     *("onnx_graph", "onnx_ops", "onnx_file", "errors"),
     *("model", "base", "tracking", "trunk", "flow", "coarse", "ways", "sites", "evidence"),
-    *("course", "waiting", "mixture", "mixture_head", "haar"),
+    *("course", "patch", "waiting", "mixture", "mixture_head", "haar"),
 )
 
 

@@ -31,6 +31,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.pixel_unshuffle.default: _pixel_unshuffle,
         aten.group_norm.default: _group_norm,
         aten.scaled_dot_product_attention.default: _attention,
+        aten.softmax.int: _softmax,
     }
 
 
@@ -201,6 +202,17 @@ def _attention(
     keys = op.Transpose(key, perm=[0, 1, 3, 2])
     scores = op.Mul(op.MatMul(query, keys), _like(factor, query))
     return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+def _softmax(x: Value, dim: int, dtype: int | None = None) -> Value:
+    """Of channels, in steps: ONNX Runtime's own turns the picture round for it, and back."""
+    op = _opset()
+
+    if dim in (-1, len(x.shape) - 1):
+        return op.Softmax(x, axis=-1)
+    axes = op.Constant(value_ints=[dim])
+    weights = op.Exp(op.Sub(x, op.ReduceMax(x, axes, keepdims=1)))
+    return op.Div(weights, op.ReduceSum(weights, axes, keepdims=1))
 
 
 def _opset() -> Any:

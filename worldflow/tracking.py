@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldflow.course import LEAST, Line, Track, ages, distance, line, near_enough, ramp
+from worldflow.patch import patch_about
 from worldflow.sites import asinh_units
 from worldflow.trunk import full_precision, zeroed
 
@@ -36,6 +37,7 @@ FAR = 16.0  # pixels
 OCTAVES = 4  # of the waves in which numbers are told
 LONGEST = 6.4  # pixels: the longest wave
 SPREAD = (4.0, 6.0)  # pixels from its centre: up to there it is drawn, and from there on not
+DRAWN = 6  # pixels around its place, rounded, in which it is drawn: so far as SPREAD says
 SURE = (0.3, 0.6)  # odds of being right, from which on it is moved, and in which entirely
 GONE = (0.9, 0.97)  # odds of being out of sight, from which on it fades, and in which it is gone
 WHOLE = (0.5, 0.8)  # share of its mass, from which on the mean's object is whole
@@ -95,7 +97,6 @@ class Tracker(nn.Module):
     of_near: Tensor
     around: Tensor
     close: Tensor
-    pixels: Tensor
 
     def __init__(
         self, history: int, size: int, actions: int, hidden: int, company: int = 0
@@ -142,7 +143,6 @@ class Tracker(nn.Module):
             ("of_near", _measure(near)),
             ("around", around),
             ("close", close),
-            ("pixels", _places(torch.arange(float(size)))),
         ):
             self.register_buffer(name, constant, persistent=False)
 
@@ -299,24 +299,24 @@ class Tracker(nn.Module):
             place, trusted = self.reconciled(in_mean, led, foretold)
             put = put * trusted
         whole = ramp(mass / (foretold.mass + LEAST), WHOLE)
-        near = (whole * (1 - ramp(distance(led - place), NEAR)))[:, None, None]
+        near = (whole * (1 - ramp(distance(led - place), NEAR)))[:, None]
         last = (before * track.last[..., None, None]).sum(dim=1)
-        apart = distance(self.pixels - place[:, None])
-        window = 1 - ramp(apart, SPREAD).reshape(-1, self.size, self.size)
+        patch = patch_about(place, DRAWN, self.size)
+        window = (1 - ramp(distance(patch.points - place[:, None]), SPREAD)) * patch.of(self.seen)
 
         def at(aim: Tensor) -> Tensor:
-            """How much of each pixel is object, moved to `aim`."""
-            new = self._shifted(in_mean, aim - led)
-            old = self._shifted(last, aim - track.here)
-            shape = torch.lerp(old, new, near) * window * self.seen
+            """How much of each pixel of the patch is object, moved to `aim`: `(N, P)`."""
+            new = self._sampled(in_mean, patch.points - (aim - led)[:, None])
+            old = self._sampled(last, patch.points - (aim - track.here)[:, None])
+            shape = torch.lerp(old, new, near) * window
             sharp = shape * ramp(shape, PALE)  # or its blur would spread from frame to frame
-            brighter = foretold.mass * self.usual / (sharp.sum(dim=(1, 2)) + LEAST)
-            made = (sharp * brighter.clamp(0.0, BRIGHTER)[:, None, None]).clamp(max=1.0)
+            brighter = foretold.mass * self.usual / (sharp.sum(dim=1) + LEAST)
+            made = (sharp * brighter.clamp(0.0, BRIGHTER)[:, None]).clamp(max=1.0)
             return torch.lerp(made, shape, near) if self.solid else made
 
         # What is cut off, at an edge or where it is pale, moves its centre: aim as far beside.
-        missed, _ = self.near_by(at(place), place)
-        there = at(place + (place - missed).clamp(-BESIDE, BESIDE))
+        missed, _ = self.near_by(patch.put(at(place)), place)
+        there = patch.put(at(place + (place - missed).clamp(-BESIDE, BESIDE)))
         gate = ramp(torch.sigmoid(foretold.right), SURE) * put
         gone = ramp(torch.sigmoid(-foretold.in_sight), GONE) * put
         out = torch.maximum(gate, gone)
@@ -338,11 +338,11 @@ class Tracker(nn.Module):
         elsewhere = entire * alone * ramp(distance(there - foretold.place), ELSEWHERE)
         return place, 1 - elsewhere
 
-    def _shifted(self, strength: Tensor, by: Tensor) -> Tensor:
-        """`strength` `(N, H, W)` moved by `by` `(N, 2)`, pixels."""
-        grid = self._grid(self.pixels - by[:, None]).reshape(-1, self.size, self.size, 2)
-        moved = F.grid_sample(strength[:, None], grid, mode="bicubic", align_corners=False)
-        return moved[:, 0].clamp(0, 1)
+    def _sampled(self, strength: Tensor, points: Tensor) -> Tensor:
+        """`strength` `(N, H, W)` at `points` `(N, P, 2)`, pixels: `(N, P)`."""
+        grid = self._grid(points[:, None])
+        seen = F.grid_sample(strength[:, None], grid, mode="bicubic", align_corners=False)
+        return seen[:, 0, 0].clamp(0, 1)
 
 
 def _beside(track: Track, other: Track) -> Tensor:

@@ -186,8 +186,9 @@ class Trainer:
     def _weighed(self, doubts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """How often each step is drawn: by its doubt, and the share that is eventful alike."""
         share = self.config.eventful if self.beside.any() else 0.0
-        parts = (1 - share) * doubts / doubts.sum(), share * self.beside / max(1, self.beside.sum())
-        return np.add(*parts, dtype=np.float32)
+        by_doubt, alike = doubts / doubts.sum(), self.beside / max(1, self.beside.sum())
+        weights: np.ndarray[Any, Any] = (1 - share) * by_doubt + share * alike
+        return weights.astype(np.float32)
 
     def _learning_rate(self) -> float:
         """Warm-up, and a straight line down to nothing."""
