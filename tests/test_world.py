@@ -134,6 +134,15 @@ def test_weights_of_another_model_are_refused(path: Path) -> None:
     assert "install the worldflow that made it" in told
 
 
+def test_a_model_of_a_younger_worldflow_is_refused(path: Path) -> None:
+    model = json.loads(json.dumps(tiny_world()._shape()))
+    model["config"]["hearing"] = 3
+    rewrite(path, model=model)
+    told = refusal(path)
+    assert "hearing=3" in told
+    assert "install the worldflow that made it" in told
+
+
 def test_weights_that_do_not_fit_are_refused(path: Path) -> None:
     model = json.loads(json.dumps(tiny_world()._shape()))
     model["config"]["hidden"] = [16, 8, 8, 8]

@@ -55,7 +55,7 @@ class World:
             tensors = tensors_from_bytes(data)
             starts, actions = tensors.pop("start_frames"), tensors.pop("start_actions")
             model = WorldModel(
-                _model_config(shape["config"]),
+                _model_config(path, shape["config"]),
                 size=shape["size"],
                 action_count=len(card.action_names),
                 reward_support=tensors["reward_support"],
@@ -247,6 +247,12 @@ def _card_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "action_names": tuple(fields["action_names"])}
 
 
-def _model_config(fields: dict[str, Any]) -> ModelConfig:
-    tuples = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
-    return ModelConfig(**{**fields, **tuples})
+def _model_config(path: Path, config: dict[str, Any]) -> ModelConfig:
+    known = {field.name for field in fields(ModelConfig)}
+    if unknown := sorted(config.keys() - known):
+        raise InputError(
+            f"{path} has a model with {unknown[0]}={config[unknown[0]]}, which this worldflow does "
+            "not know: install the worldflow that made it, or train it anew"
+        )
+    tuples = {name: tuple(v) for name, v in config.items() if isinstance(v, list)}
+    return ModelConfig(**{**config, **tuples})
