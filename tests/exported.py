@@ -9,6 +9,9 @@ from tiny_world import tiny_world
 
 from worldflow.onnx_graph import to_onnx
 
+NOT_CAPTURED = {"If", "Loop", "Scan", "Shape", "NonZero", "Asinh", "RandomNormal"}
+"""Operators that keep a GPU from capturing a graph: those that a CPU has to see to."""
+
 
 @cache
 def tiny_onnx() -> bytes:

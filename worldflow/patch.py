@@ -15,11 +15,13 @@ class Patch(NamedTuple):
 
     def of(self, picture: Tensor) -> Tensor:
         """A `picture` `(H, W)` in the patch `(N, P)`."""
-        return (self.rows @ picture @ self.columns.mT).flatten(1)
+        d = self.rows.shape[1]
+        return (self.rows @ picture @ self.columns.mT).reshape(-1, d * d)
 
     def put(self, values: Tensor) -> Tensor:
         """A picture `(N, H, W)` of nothing but the patch, `values` `(N, P)`."""
-        square: Tensor = values.unflatten(1, (self.rows.shape[1], -1))
+        d = self.rows.shape[1]  # N by -1: a graph with a free batch would ask for its shape
+        square = values.reshape(-1, d, d)
         return self.rows.mT @ square @ self.columns
 
 
@@ -27,8 +29,7 @@ def patch_about(place: Tensor, rim: int, size: int) -> Patch:
     """Of D = 2*`rim` + 1 pixels, about that at `place` `(N, 2)`, of a picture of `size`."""
     span = torch.arange(-rim, rim + 1, dtype=place.dtype, device=place.device)
     line = torch.arange(size, dtype=place.dtype, device=place.device)
-    along = place.round()[:, None] + span[:, None]  # (N, D, 2)
+    middle = place.round()[:, None]
+    along = middle + span[:, None]  # (N, D, 2)
     there = (along[..., None] == line).to(place.dtype)  # (N, D, 2, size)
-    rows, columns = along[:, :, None, 0], along[:, None, :, 1]
-    points = torch.stack(torch.broadcast_tensors(rows, columns), dim=-1).flatten(1, 2)
-    return Patch(points, there[:, :, 0], there[:, :, 1])
+    return Patch(middle + torch.cartesian_prod(span, span), there[:, :, 0], there[:, :, 1])
