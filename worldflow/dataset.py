@@ -32,6 +32,11 @@ class Columns(NamedTuple):
     reward: NDArray[np.float32]  # (steps,), raw game units
     terminated: NDArray[np.bool_]  # (steps,)
 
+    @property
+    def events(self) -> NDArray[np.int64]:
+        """The steps with a reward or an end."""
+        return np.flatnonzero((self.reward != 0) | self.terminated)
+
 
 @dataclass(frozen=True)
 class Dataset:

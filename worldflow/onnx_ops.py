@@ -208,6 +208,7 @@ def _softmax(x: Value, dim: int, dtype: int | None = None) -> Value:
     """Of channels, in steps: ONNX Runtime's own turns the picture round for it, and back."""
     op = _opset()
 
+    assert dtype is None
     if dim in (-1, len(x.shape) - 1):
         return op.Softmax(x, axis=-1)
     axes = op.Constant(value_ints=[dim])

@@ -201,14 +201,13 @@ def _look_at_events(
     model: WorldModel, dataset: Dataset, config: PolishConfig, generator: torch.Generator
 ) -> tuple[Kept, Tensor]:
     """The steps around some rewards and ends, and some beside them."""
-    columns = dataset.columns
-    events = np.flatnonzero((columns.reward != 0) | columns.terminated)
+    events = dataset.columns.events
     if not len(events):
         raise InputError("learns=verdict: no reward and no end is recorded; record more")
     some = np.random.default_rng(config.seed).permutation(events)
     some = some[: max(1, config.kept // (len(AROUND_EVENT) + BESIDE_EVENT))]
     steps = np.unique(some[:, None] + AROUND_EVENT)
-    steps = steps[(steps >= 0) & (steps < len(columns.reward))]
+    steps = steps[(steps >= 0) & (steps < dataset.steps)]
     kept, due = _look_at_steps(model, dataset, steps, BESIDE_EVENT, generator)
     return kept, torch.where(due, 1.0, COUNT_BESIDE).to(kept.mean)
 

@@ -332,10 +332,9 @@ def _support(dataset: Dataset) -> Tensor:
 
 def _beside_events(dataset: Dataset) -> np.ndarray[Any, Any]:
     """Which steps lie within BESIDE of one with a reward or an end: 1, else 0."""
-    columns = dataset.columns
-    events = np.flatnonzero((columns.reward != 0) | columns.terminated)
+    near = dataset.columns.events[:, None] + np.arange(-BESIDE, BESIDE + 1)
     beside = np.zeros(dataset.steps, np.float32)
-    beside[(events[:, None] + np.arange(-BESIDE, BESIDE + 1)).clip(0, dataset.steps - 1)] = 1
+    beside[near.clip(0, dataset.steps - 1)] = 1
     return beside
 
 
