@@ -1,5 +1,7 @@
 """Which engine and which device run a world, and how that is told."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,6 +118,26 @@ def test_a_driver_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_choices_are_refused(world: str, arguments: dict[str, str], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         load_playable(world, **arguments)
+
+
+TINIEST = """
+import torch
+from worldflow.playable import choose_device
+if not torch.set_flush_denormal(False):
+    raise SystemExit("not on this CPU")
+tiny = torch.full((1 << 20,), 1e-40)
+assert choose_device("cpu", threads=2) == "cpu"
+product = tiny * torch.ones(())
+assert torch.get_num_threads() == 2 and not product.view(torch.int32).any()
+"""
+
+
+def test_the_tiniest_numbers_cost_no_time() -> None:
+    """In a process of its own, for threads take this over when they are begun."""
+    run = subprocess.run([sys.executable, "-c", TINIEST], capture_output=True, text=True)
+    if "not on this CPU" in run.stderr:
+        pytest.skip("this CPU counts them in any case")
+    assert run.returncode == 0, run.stderr
 
 
 def test_a_step_is_compiled_when_the_world_is_loaded(

@@ -141,10 +141,16 @@ def _tell(playable: Playable, why: str) -> None:
 def choose_device(device: str, threads: int = 0) -> str:
     """ "cpu" or "cuda" for PyTorch; sets its CPU threads if asked.
 
+    Also has numbers below 1e-38 count as 0, here and in all threads begun from now on: a CPU takes
+    a hundred times as long for each, and gradients of likelihoods are full of them
+    (docs/experiments.md, 113).
+
     Raises:
         InputError: an unknown device, or a GPU that does not work, with the reason.
     """
     import torch
+
+    torch.set_flush_denormal(True)
 
     if device not in DEVICES[:3]:
         raise InputError(f"unknown device '{device}'; {did_you_mean(device, DEVICES[:3])}")
