@@ -8,11 +8,12 @@ frame cannot tell, and some in a row can: by what has come (worldflow/tracking.p
 The maps were held against the console's memory (tests/envs/test_objects.py).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from worldflow.envs.area import area_weights
 from worldflow.small_objects import SmallObject
 
 SIZE = 64  # pixels; the places below are those of frames of this size
@@ -22,19 +23,24 @@ class Look(NamedTuple):
     """How an object shows: by colours that nothing else has where it is looked for."""
 
     name: str
-    channels: tuple[
-        int, int, int
-    ]  # of red, green and blue, what adds to the contrast, and how often
-    none: NDArray[np.int64]  # (SIZE, SIZE), the contrast of what is behind it
-    contrast: int  # its own with that
+    channels: ArrayLike  # (3,), of red, green and blue, what adds to the contrast; or (SIZE, 3)
+    none: NDArray[Any]  # (SIZE, SIZE), the contrast of what is behind it
+    contrast: ArrayLike  # its own with that; or (SIZE,), of each row
     seen: NDArray[np.bool_]  # (SIZE, SIZE), where it is looked for
     among: NDArray[np.bool_]  # (SIZE, SIZE), where it flies among things of its colours instead
     mass: float  # pixels' worth of it in a usual frame
 
+    @property
+    def striped(self) -> bool:
+        """Whether it is told from what is behind it in each row by other colours."""
+        return np.ndim(self.channels) == 2
+
     def strength(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The contrast of each pixel in shares of its own, 0 to 1, where it is `seen`."""
-        contrast = frames.astype(np.float32) @ np.array(self.channels, np.float32)
-        share = np.clip((contrast - self.none) / self.contrast, 0.0, 1.0)
+        channels = np.asarray(self.channels, np.float32)
+        contrast = (frames.astype(np.float32) @ channels[..., None])[..., 0]
+        own = np.asarray(self.contrast)[..., None]
+        share = np.clip((contrast - self.none) / own, 0.0, 1.0)
         return np.asarray(share * self.seen, np.float32)
 
 
@@ -53,8 +59,35 @@ _AROUND_WALL = _places((slice(10, 17), slice(29, 57)), (slice(3, 61),))
 _IN_WALL = _places((slice(17, 29),), (slice(3, 61),))
 _SIDES = _places((slice(None),), (slice(3, 4), slice(60, 61)))  # a fifth of them is grey
 _BESIDE_PADDLES = _places((slice(11, 59),), (slice(0, 5), slice(9, 56), slice(58, 64)))
-_BESIDE_ROAD = _places((slice(4, 13), slice(55, 61)), (slice(13, 23),))
+_ACROSS_ROAD = _places((slice(4, 61),), (slice(16, 22),))
 _OPPONENT, _PLAYER = (_places((slice(10, 60),), (slice(x, x + 4),)) for x in (5, 55))
+
+
+def _hen() -> Look:
+    """Freeway's, the player's: yellow among cars of ten colours, one to a lane.
+
+    No three channels tell it from all of them, but in each lane some do: of what drives there, of
+    its black wheels and of the road no mixture has more than the road. Yellow cars are nearly of
+    its colour; where one moves while the screen is taken, its edges show, so there all counts half.
+    """
+    hen, road = np.array((252, 252, 84)), 142
+    channels = np.tile((0, 1, -1), (SIZE, 1))  # red, pink and blue cars, kerbs, white lines
+    for rows, of_rows in (
+        ((slice(13, 17), slice(47, 51)), (9, -5, -4)),  # green
+        ((slice(18, 21),), (1, 1, 0)),  # olive
+        ((slice(32, 36),), (-1, 2, -1)),  # brown
+        ((slice(52, 56),), (4, 4, 7)),  # yellow
+    ):
+        for row in rows:
+            channels[row] = of_rows
+    own = channels @ (hen - road)
+    own[52:56] *= 2
+    none = np.tile(road * channels.sum(axis=1, keepdims=True), (1, SIZE)).astype(np.float64)
+    # The line in the middle is of its yellow: rows 102 and 104 of the screen, four pixels in eight.
+    line = area_weights(160, SIZE) @ (np.arange(160) % 8 >= 4)
+    none += area_weights(210, SIZE)[:, [102, 104]].sum(axis=1, keepdims=True) * own[:, None] * line
+    return Look("hen", channels, none, own, seen=_ACROSS_ROAD, among=_NOWHERE, mass=2.7)
+
 
 LOOKS = {
     "bounce": (
@@ -77,11 +110,7 @@ LOOKS = {
         Look("opponent", (2, 0, -1), 271 * _ANYWHERE, 81, seen=_OPPONENT, among=_NOWHERE, mass=4.0),
         Look("player", (-2, 1, 0), -216 * _ANYWHERE, 218, seen=_PLAYER, among=_NOWHERE, mass=4.0),
     ),
-    "ALE/Freeway-v5": (
-        # The player's, yellow, where it sets out and where it arrives: between them cars are
-        # yellow, too. What drives in the uppermost lane, which it touches, is red.
-        Look("hen", (0, 1, -1), 0 * _ANYWHERE, 168, seen=_BESIDE_ROAD, among=_NOWHERE, mass=2.7),
-    ),
+    "ALE/Freeway-v5": (_hen(),),
 }
 """The games that define objects, by the id that their episodes name.
 

@@ -110,6 +110,34 @@ def test_a_world_without_a_tracker_gets_one(config: TrackConfig, tmp_path: Path)
     } == set()
 
 
+def test_an_object_may_be_known_by_other_colours_in_each_row(
+    config: TrackConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind it, where it flies, green grows and counts for nothing; elsewhere it does."""
+    channels = np.tile((1, 1, 0), (SIZE, 1))
+    channels[6:8] = (1, 0, 0)
+    none = np.where(channels[:, 1:2] > 0, 30 + 15 * np.arange(SIZE), 30) * np.ones((SIZE, 1))
+    striped = WHITE._replace(channels=channels, none=none, contrast=np.full(SIZE, 200))
+    monkeypatch.setattr("worldflow.track.looks_of", lambda source, shape: (striped,))
+    world = World.load(config.world)
+    plain = WorldModel(
+        dataclasses.replace(world.model.config, tracking=0, objects=1, waiting=False),
+        size=SIZE,
+        action_count=world.model.action_count,
+        reward_support=world.model.reward_support,
+    )
+    dataclasses.replace(world, model=plain.eval()).save(tmp_path / "plain.safetensors")
+    track(dataclasses.replace(config, world=str(tmp_path / "plain.safetensors")))
+    model = World.load(config.out).model
+    (one,) = model.base.trackers
+    assert isinstance(one, Tracker)
+    assert model.config.striped
+    for t in (0, 3, 9):
+        shown = to_signed(torch.from_numpy(frame(t)))
+        assert np.allclose(one.strength(shown[None, None])[0, 0], striped.strength(frame(t)))
+        assert striped.strength(frame(t)).sum() == pytest.approx(4)
+
+
 def test_the_same_command_makes_the_same_world(config: TrackConfig, tmp_path: Path) -> None:
     again = dataclasses.replace(config, out=str(tmp_path / "again.safetensors"))
     track(config)

@@ -245,7 +245,7 @@ def test_a_mean_stays_as_it_is_unless_the_network_is_sure() -> None:
 
 @pytest.mark.parametrize("look", [look for looks in LOOKS.values() for look in looks])
 def test_an_object_looks_as_its_game_defines_it(look: Look) -> None:
-    one = Tracker(HISTORY, 64, ACTIONS, hidden=16)
+    one = Tracker(HISTORY, 64, ACTIONS, hidden=16, striped=look.striped)
     tell_look(one, look)
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     strength = one.strength(to_signed(torch.from_numpy(frames))[:, None])[:, 0]

@@ -44,6 +44,7 @@ class GaussianBase(nn.Module):
         action_count: int,
         tracking: int = 0,
         objects: int = 1,
+        striped: bool = False,
     ) -> None:
         super().__init__()
         self.floor, self.sigma = math.log(SCALE_FLOOR * sigma), sigma
@@ -58,7 +59,7 @@ class GaussianBase(nn.Module):
         # A scale of about 2 sigma to begin with, so that no change is a catastrophe.
         self.out.bias = nn.Parameter(torch.tensor([0.0, -1.0]).repeat_interleave(12))
         self.trackers = nn.ModuleList(
-            Tracker(history, size, action_count, tracking, company)
+            Tracker(history, size, action_count, tracking, company, striped)
             for company in range(objects if tracking else 0)
         )
 

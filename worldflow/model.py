@@ -35,6 +35,7 @@ class ModelConfig:
     ways: int = 0  # that a whole frame may go: a mixture over its 16x16 picture; 0: one
     tracking: int = 0  # width of the networks that keep the game's objects on course; 0: none
     objects: int = 1  # that they keep, one each
+    striped: bool = False  # whether what they know them by differs from row to row
     waiting: bool = False  # whether its choices are told how lately the first was in sight
     sigma: float = 0.05  # noise on the modelled frame, on the [-1, 1] range
 
@@ -97,6 +98,7 @@ class WorldModel(nn.Module):
             action_count,
             config.tracking,
             config.objects,
+            config.striped,
         )
         self.flow = MultiscaleFlow(
             size=size,

@@ -113,7 +113,8 @@ def _tracked(
     if config.object not in ("all", *names):
         raise InputError(f"object={config.object}: {source} has {', '.join(names)}; or give all")
     width = world.model.config.tracking or config.width
-    world = reshaped(world, tracking=width, objects=len(looks))
+    striped = any(look.striped for look in looks)
+    world = reshaped(world, tracking=width, objects=len(looks), striped=striped)
     trackers = [part for part in world.model.base.trackers if isinstance(part, Tracker)]
     for tracker, look in zip(trackers, looks, strict=True):
         show(tracker, look, training, config.seed)
@@ -161,9 +162,10 @@ def show(tracker: Tracker, look: Look, dataset: Dataset, seed: int) -> None:
 @torch.no_grad()
 def tell_look(tracker: Tracker, look: Look) -> None:
     """The same but for its colours: by its contrast, on the [-1, 1] range."""
-    channels = torch.tensor(look.channels)
-    tracker.channels.copy_(channels * 127.5 / look.contrast)
-    tracker.bias.copy_((127.5 * channels.sum() - torch.from_numpy(look.none)) / look.contrast)
+    channels = 127.5 * torch.tensor(look.channels) / torch.tensor(look.contrast)[..., None]
+    none = torch.from_numpy(look.none) / torch.tensor(look.contrast)[..., None]
+    tracker.channels.view(3, -1).copy_(channels.reshape(-1, 3).T)
+    tracker.bias.copy_(channels.sum(dim=-1, keepdim=True) - none)
     tracker.seen.copy_(torch.from_numpy(look.seen | look.among))
     tracker.among.copy_(torch.from_numpy(look.among))
     tracker.usual.fill_(look.mass)

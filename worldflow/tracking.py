@@ -99,9 +99,16 @@ class Tracker(nn.Module):
     close: Tensor
 
     def __init__(
-        self, history: int, size: int, actions: int, hidden: int, company: int = 0
+        self,
+        history: int,
+        size: int,
+        actions: int,
+        hidden: int,
+        company: int = 0,
+        striped: bool = False,
     ) -> None:
-        """`company`: how many other objects it is told of."""
+        """`company`: how many other objects it is told of; `striped`: if rows differ in
+        `channels`."""
         super().__init__()
         self.history, self.size, self.action_count = history, size, actions
         self.solid = company > 0  # the first is the smallest (envs/objects.py), and fades
@@ -123,7 +130,7 @@ class Tracker(nn.Module):
         self.says = zeroed(nn.Linear(hidden, 3))
         # How the object shows; until that is told, nothing does.
         for name, look in (
-            ("channels", torch.zeros(3)),
+            ("channels", torch.zeros(3, size) if striped else torch.zeros(3)),  # of each row
             ("bias", torch.zeros(size, size)),
             ("seen", torch.zeros(size, size)),
             ("among", torch.zeros(size, size)),
@@ -177,7 +184,7 @@ class Tracker(nn.Module):
 
     def contrast(self, frames: Tensor) -> Tensor:
         """How far each pixel has the object's colours: `(..., 3, H, W)` -> `(..., H, W)`."""
-        return (frames * self.channels[:, None, None]).sum(dim=-3) + self.bias
+        return (frames * self.channels.reshape(3, -1, 1)).sum(dim=-3) + self.bias
 
     def shown(self, contrast: Tensor) -> Tensor:
         """`strength`, by the `contrast` of the frames."""

@@ -85,7 +85,7 @@ class World:
         config = asdict(self.model.config)
         # Younger than the first worlds, whose hash is to stay.
         before = {field.name: field.default for field in fields(self.model.config)}
-        for younger in ("further", "evidence", "ways", "tracking", "objects", "waiting"):
+        for younger in ("further", "evidence", "ways", "tracking", "objects", "striped", "waiting"):
             if config[younger] == before[younger]:
                 del config[younger]
         return {"config": config, "size": self.model.size}
