@@ -143,7 +143,7 @@ def test_the_hen_of_freeway_is_where_the_memory_says() -> None:
             assert all(51 < hen.y < 56 and hen.mass < 2.2 for hen in hens if hen not in near)
             more += len(hens) - len(near)
     away = np.array([not 49 < y < 58 for y in places])
-    assert np.histogram(places, bins=[4, 13, 30, 49, 58, 61])[0].min() > 40  # everywhere
+    assert np.histogram(places, bins=[4, 13, 30, 49, 58])[0].min() > 30  # everywhere
     assert np.array(right)[away].mean() > 0.98
     assert np.array(right)[~away].mean() > 0.95
     assert more < 0.05 * away.sum()
