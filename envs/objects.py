@@ -29,6 +29,8 @@ class Look(NamedTuple):
     seen: NDArray[np.bool_]  # (SIZE, SIZE), where it is looked for
     among: NDArray[np.bool_]  # (SIZE, SIZE), where it flies among things of its colours instead
     mass: float  # pixels' worth of it in a usual frame
+    colours: NDArray[Any] | None = None  # (SIZE, 3), in each row its own less what is behind it;
+    # None: a tracker measures them, which it cannot where other things pass
 
     @property
     def striped(self) -> bool:
@@ -70,7 +72,7 @@ def _hen() -> Look:
     its black wheels and of the road no mixture has more than the road. Yellow cars are nearly of
     its colour; where one moves while the screen is taken, its edges show, so there all counts half.
     """
-    hen, road = np.array((252, 252, 84)), 142
+    hen, road, kerb = np.array((252, 252, 84)), 142, 170
     channels = np.tile((0, 1, -1), (SIZE, 1))  # red, pink and blue cars, kerbs, white lines
     for rows, of_rows in (
         ((slice(13, 17), slice(47, 51)), (9, -5, -4)),  # green
@@ -86,7 +88,12 @@ def _hen() -> Look:
     # The line in the middle is of its yellow: rows 102 and 104 of the screen, four pixels in eight.
     line = area_weights(160, SIZE) @ (np.arange(160) % 8 >= 4)
     none += area_weights(210, SIZE)[:, [102, 104]].sum(axis=1, keepdims=True) * own[:, None] * line
-    return Look("hen", channels, none, own, seen=_ACROSS_ROAD, among=_NOWHERE, mass=2.7)
+    screen = np.full(210, road)
+    screen[15:23] = screen[186:194] = kerb
+    screen[[14, 23, 185, 194, 195]] = 0
+    colours = hen - (area_weights(210, SIZE) @ screen)[:, None]
+    colours[52:56] *= 2
+    return Look("hen", channels, none, own, _ACROSS_ROAD, _NOWHERE, mass=2.7, colours=colours)
 
 
 LOOKS = {

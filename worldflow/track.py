@@ -132,13 +132,16 @@ def _tracked(
 def show(tracker: Tracker, look: Look, dataset: Dataset, seed: int) -> None:
     """Tell `tracker` what the object looks like: as the game defines it, and in which colours.
 
-    Those of a row are what frames have more of there, in proportion to their contrast, than the
-    frames before had at the least; where it was never seen, those of the nearest row.
+    If it does not define them, those of a row are what frames have more of there, in proportion to
+    their contrast, than the frames before had at the least; where it was never seen, those of the
+    nearest row.
 
     Raises:
         InputError: it is in none of some frames of `dataset`.
     """
     tell_look(tracker, look)
+    if look.colours is not None:
+        return
     sampler = ClipSampler(dataset, 1, 1, seed, past=tracker.history - 1)
     steps = np.random.default_rng(seed).permutation(dataset.steps)[:SHOWN]
     of_rows, all_of_it = torch.zeros_like(tracker.colours), torch.zeros_like(tracker.colours[0])
@@ -161,7 +164,7 @@ def show(tracker: Tracker, look: Look, dataset: Dataset, seed: int) -> None:
 
 @torch.no_grad()
 def tell_look(tracker: Tracker, look: Look) -> None:
-    """The same but for its colours: by its contrast, on the [-1, 1] range."""
+    """As the game defines it: by its contrast, on the [-1, 1] range."""
     channels = 127.5 * torch.tensor(look.channels) / torch.tensor(look.contrast)[..., None]
     none = torch.from_numpy(look.none) / torch.tensor(look.contrast)[..., None]
     tracker.channels.view(3, -1).copy_(channels.reshape(-1, 3).T)
@@ -169,6 +172,8 @@ def tell_look(tracker: Tracker, look: Look) -> None:
     tracker.seen.copy_(torch.from_numpy(look.seen | look.among))
     tracker.among.copy_(torch.from_numpy(look.among))
     tracker.usual.fill_(look.mass)
+    if look.colours is not None:
+        tracker.colours.copy_(torch.from_numpy(look.colours).T / 127.5)
 
 
 @torch.no_grad()

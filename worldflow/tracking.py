@@ -111,6 +111,7 @@ class Tracker(nn.Module):
         `channels`."""
         super().__init__()
         self.history, self.size, self.action_count = history, size, actions
+        self.striped = striped
         self.solid = company > 0  # the first is the smallest (envs/objects.py), and fades
         told = (2 + 2 + 2 + 1) * history + 2 * 2 * 2 * OCTAVES + 2
         half, quarter = EDGES
@@ -326,8 +327,10 @@ class Tracker(nn.Module):
         there = patch.put(at(place + (place - missed).clamp(-BESIDE, BESIDE)))
         gate = ramp(torch.sigmoid(foretold.right), SURE) * put
         gone = ramp(torch.sigmoid(-foretold.in_sight), GONE) * put
-        out = torch.maximum(gate, gone)
-        change = gate[:, None, None] * there - out[:, None, None] * in_mean
+        out = torch.maximum(gate, gone)[:, None, None] * in_mean
+        if self.striped:  # what is nearly of its colour may drive by elsewhere
+            out = out * patch.put(window)
+        change = gate[:, None, None] * there - out
         return mean + change[:, None] * self.colours[..., None]
 
     def reconciled(self, in_mean: Tensor, led: Tensor, foretold: Foretold) -> tuple[Tensor, Tensor]:
