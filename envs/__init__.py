@@ -6,6 +6,7 @@ if __name__ == "envs":
 LEARNED = {
     "worldflow/Bounce-v0": {"world": "bounce"},
     "worldflow/Breakout-v0": {"world": "breakout"},
+    "worldflow/Freeway-v0": {"world": "freeway"},
     "worldflow/Pong-v0": {"world": "pong"},
     "worldflow/World-v0": {},  # gymnasium.make("worldflow/World-v0", world=PATH)
 }

@@ -112,7 +112,8 @@ class Tracker(nn.Module):
         super().__init__()
         self.history, self.size, self.action_count = history, size, actions
         self.striped = striped
-        self.solid = company > 0  # the first is the smallest (envs/objects.py), and fades
+        # The first is the smallest (envs/objects.py), and fades; but none of these is a mere ball.
+        self.solid = striped or company > 0
         told = (2 + 2 + 2 + 1) * history + 2 * 2 * 2 * OCTAVES + 2
         half, quarter = EDGES
         self.surroundings = nn.Sequential(

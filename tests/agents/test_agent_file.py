@@ -92,9 +92,9 @@ def test_a_file_a_folder_and_a_seed_make_a_policy(path: Path) -> None:
     assert [policy.act(frame, {}) for _ in range(40)] != told[0]
 
 
-def test_every_shipped_world_has_a_player_of_its_own() -> None:
-    # Save that which is there to show its memory: a script plays it.
-    assert {*agent_names(), "bounce-memory"} == set(world_names())
+def test_shipped_worlds_have_players_of_their_own() -> None:
+    # Save that which is there to show its memory, and Freeway: scripts play them.
+    assert {*agent_names(), "bounce-memory", "freeway"} == set(world_names())
     for name in agent_names():
         world = World.load(name)
         cast = make_cast(world.card, name)

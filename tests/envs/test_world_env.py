@@ -47,7 +47,7 @@ def test_ids_are_registered_once_and_name_their_worlds(loader):
     before = dict(gymnasium.registry)
     register_worlds()
     assert gymnasium.registry == before
-    for world in ("bounce", "breakout", "pong"):
+    for world in ("bounce", "breakout", "freeway", "pong"):
         assert gymnasium.spec(f"worldflow/{world.title()}-v0").kwargs == {"world": world}
     assert (
         gymnasium.spec("worldflow/BounceGame-v0").entry_point == "worldflow.envs.bounce:BounceGame"
