@@ -117,7 +117,10 @@ def test_an_object_may_be_known_by_other_colours_in_each_row(
     channels = np.tile((1, 1, 0), (SIZE, 1))
     channels[6:8] = (1, 0, 0)
     none = np.where(channels[:, 1:2] > 0, 30 + 15 * np.arange(SIZE), 30) * np.ones((SIZE, 1))
-    striped = WHITE._replace(channels=channels, none=none, contrast=np.full(SIZE, 200))
+    colours = np.arange(3 * SIZE).reshape(SIZE, 3)
+    striped = WHITE._replace(
+        channels=channels, none=none, contrast=np.full(SIZE, 200), colours=colours
+    )
     monkeypatch.setattr("worldflow.track.looks_of", lambda source, shape: (striped,))
     world = World.load(config.world)
     plain = WorldModel(
@@ -132,6 +135,7 @@ def test_an_object_may_be_known_by_other_colours_in_each_row(
     (one,) = model.base.trackers
     assert isinstance(one, Tracker)
     assert model.config.striped
+    assert torch.allclose(one.colours * 127.5, torch.from_numpy(colours).T.float(), atol=1e-3)
     for t in (0, 3, 9):
         shown = to_signed(torch.from_numpy(frame(t)))
         assert np.allclose(one.strength(shown[None, None])[0, 0], striped.strength(frame(t)))

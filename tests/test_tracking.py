@@ -16,11 +16,13 @@ SIZE, HISTORY, ACTIONS = 32, 4, 3
 BACK = -0.5
 
 
-def tracker(sure: float = 9.0, in_sight: float = 9.0, company: int = 0) -> Tracker:
+def tracker(
+    sure: float = 9.0, in_sight: float = 9.0, company: int = 0, striped: bool = False
+) -> Tracker:
     """Told to go straight on, with log-odds of `sure` for it; the object is white on grey."""
-    one = Tracker(HISTORY, SIZE, ACTIONS, 16, company)
+    one = Tracker(HISTORY, SIZE, ACTIONS, 16, company, striped)
     with torch.no_grad():
-        one.channels.copy_(torch.tensor([1.0, 0.0, 0.0]) / (1 - BACK))
+        one.channels.view(3, -1).copy_(torch.tensor([[1.0], [0.0], [0.0]]) / (1 - BACK))
         one.bias.fill_(-BACK / (1 - BACK))
         one.seen.fill_(1)
         one.usual.fill_(4)
@@ -76,6 +78,18 @@ def test_of_two_balls_the_greater_is_followed_and_the_other_taken_out() -> None:
         after, _ = one(pictures[:, -1], pictures[:, :-1], NOTHING)
     assert torch.allclose(track.places[0], places[:-1], atol=0.05)
     assert torch.allclose(after, scene(places)[:, -1], atol=0.1)
+
+
+def test_among_things_like_it_only_what_is_near_is_taken_out() -> None:
+    """Where rows differ in their colours, one that is alike may pass elsewhere."""
+    one, places = tracker(striped=True), flight((1.0, 0.4), at=(7.0, 8.0))
+    passing = BACK + 0.6 * (scene(flight((1.4, 1.2), at=(25.0, 24.0))) - BACK)
+    astray = places + torch.tensor([2.0, 0.0])
+    past = torch.maximum(scene(places), passing)[:, :-1]
+    with torch.no_grad():
+        after, _ = one(torch.maximum(scene(astray), passing)[:, -1], past, NOTHING)
+    wanted = torch.maximum(scene(places), passing)[:, -1]
+    assert torch.allclose(after, wanted, atol=0.1)
 
 
 def test_a_ball_that_has_just_come_is_known_no_further_back() -> None:
@@ -311,13 +325,13 @@ def test_what_is_solid_is_moved_as_it_is() -> None:
     places, bar = flight((1.5, 2.0)), (5.0, 2.0)
     mean = BACK + 0.9 * (scene(places + torch.tensor([0.5, 0.0]), bar)[:, -1] - BACK)
     masses = []
-    for one in (tracker(company=1), tracker()):
+    for one in (tracker(company=1), tracker(striped=True), tracker()):
         one.usual.fill_(10)
         with torch.no_grad():
             after, _ = one(mean, scene(places, bar)[:, :-1], NOTHING, [OTHER])
         assert torch.allclose(place_in(one, after, places[-1]), places[-1], atol=0.1)
         masses.append(float(one.strength(after[None]).sum()))
-    assert masses == pytest.approx([0.9 * 10, 10], abs=0.3)
+    assert masses == pytest.approx([0.9 * 10, 0.9 * 10, 10], abs=0.3)
 
 
 def test_it_is_told_where_another_object_is_from_where_it_is() -> None:

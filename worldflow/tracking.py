@@ -107,8 +107,11 @@ class Tracker(nn.Module):
         company: int = 0,
         striped: bool = False,
     ) -> None:
-        """`company`: how many other objects it is told of; `striped`: if rows differ in
-        `channels`."""
+        """
+        Args:
+            company: how many other objects it is told of.
+            striped: whether rows differ in `channels`, among things that are nearly like it.
+        """
         super().__init__()
         self.history, self.size, self.action_count = history, size, actions
         self.striped = striped
