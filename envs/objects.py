@@ -23,14 +23,16 @@ class Look(NamedTuple):
     """How an object shows: by colours that nothing else has where it is looked for."""
 
     name: str
-    channels: ArrayLike  # (3,), of red, green and blue, what adds to the contrast; or (SIZE, 3)
+    # Of red, green and blue, what adds to the contrast, and how often: (3,), or (SIZE, 3), by row.
+    channels: ArrayLike
     none: NDArray[Any]  # (SIZE, SIZE), the contrast of what is behind it
     contrast: ArrayLike  # its own with that; or (SIZE,), of each row
     seen: NDArray[np.bool_]  # (SIZE, SIZE), where it is looked for
     among: NDArray[np.bool_]  # (SIZE, SIZE), where it flies among things of its colours instead
     mass: float  # pixels' worth of it in a usual frame
-    colours: NDArray[Any] | None = None  # (SIZE, 3), in each row its own less what is behind it;
-    # None: a tracker measures them, which it cannot where other things pass
+    # (SIZE, 3), in each row its own less what is behind it; None: a tracker measures them, which it
+    # cannot where other things pass.
+    colours: NDArray[Any] | None = None
 
     @property
     def striped(self) -> bool:
@@ -73,26 +75,28 @@ def _hen() -> Look:
     its colour; where one moves while the screen is taken, its edges show, so there all counts half.
     """
     hen, road, kerb = np.array((252, 252, 84)), 142, 170
+    yellow_lane = slice(52, 56)
     channels = np.tile((0, 1, -1), (SIZE, 1))  # red, pink and blue cars, kerbs, white lines
     for rows, of_rows in (
         ((slice(13, 17), slice(47, 51)), (9, -5, -4)),  # green
         ((slice(18, 21),), (1, 1, 0)),  # olive
         ((slice(32, 36),), (-1, 2, -1)),  # brown
-        ((slice(52, 56),), (4, 4, 7)),  # yellow
+        ((yellow_lane,), (4, 4, 7)),
     ):
         for row in rows:
             channels[row] = of_rows
     own = channels @ (hen - road)
-    own[52:56] *= 2
+    own[yellow_lane] *= 2
     none = np.tile(road * channels.sum(axis=1, keepdims=True), (1, SIZE)).astype(np.float64)
     # The line in the middle is of its yellow: rows 102 and 104 of the screen, four pixels in eight.
+    screen_rows = area_weights(210, SIZE)
     line = area_weights(160, SIZE) @ (np.arange(160) % 8 >= 4)
-    none += area_weights(210, SIZE)[:, [102, 104]].sum(axis=1, keepdims=True) * own[:, None] * line
+    none += screen_rows[:, [102, 104]].sum(axis=1, keepdims=True) * own[:, None] * line
     screen = np.full(210, road)
     screen[15:23] = screen[186:194] = kerb
     screen[[14, 23, 185, 194, 195]] = 0
-    colours = hen - (area_weights(210, SIZE) @ screen)[:, None]
-    colours[52:56] *= 2
+    colours = hen - (screen_rows @ screen)[:, None]
+    colours[yellow_lane] *= 2
     return Look("hen", channels, none, own, _ACROSS_ROAD, _NOWHERE, mass=2.7, colours=colours)
 
 

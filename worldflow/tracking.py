@@ -294,8 +294,9 @@ class Tracker(nn.Module):
 
         What is put there is the mean's own object, if that is whole and near, for it has the shape
         of a next one; else that of the frame that shows it last. A pale one gets its mass back, by
-        twice of what it has at most. One that will not be in sight is taken out alone. What is
-        solid neither fades nor blurs: the mean's is moved as it is, and only where that is wrong.
+        twice of what it has at most. One that will not be in sight is taken out alone. Among things
+        nearly like it, only what is near its place is taken out. What is solid neither fades nor
+        blurs: the mean's is moved as it is, and only where that is wrong.
 
         Args:
             mean: `(N, 3, H, W)`.
